@@ -1,0 +1,18 @@
+//! What the agent and the collector share, free of sockets, files and clocks.
+//!
+//! In reading order:
+//! - [`model`]: labels, samples, metric types, lanes and marks.
+//! - [`limits`]: every bound of the wire and of the model, with units.
+//! - [`codec`]: lane frames: schema frames and sample frames, encoder and decoder.
+//! - [`wire`]: bincode's format, the one place that knows which library writes it.
+//! - [`control`]: the messages of the control stream and of enrolment.
+//! - [`delivery`]: the sender's and the receiver's state machines, sans-IO.
+//! - [`identity`]: fingerprints, enrolment tokens, certificates.
+
+pub mod codec;
+pub mod control;
+pub mod delivery;
+pub mod identity;
+pub mod limits;
+pub mod model;
+pub mod wire;
