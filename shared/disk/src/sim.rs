@@ -292,11 +292,8 @@ impl SimFile {
         if inner.generation != self.generation {
             return Err(io::Error::other("a handle from before the power cut"));
         }
-        if change {
-            inner.change()?
-        } else {
-            inner.powered()?
-        }
+        let powered = if change { inner.change() } else { inner.powered() };
+        powered?;
         run(&mut inner)
     }
 }
