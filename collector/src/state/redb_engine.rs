@@ -1,0 +1,116 @@
+//! redb as the state engine: one file, a redb table for each [`Table`], a commit per batch.
+
+use std::io;
+use std::path::Path;
+
+use redb::{Builder, Database, ReadableDatabase, TableDefinition};
+
+use super::error::{FORMAT, Fault, check_format};
+use super::guard::Store;
+use super::{Batch, Each, Engine, Table};
+
+/// redb's page cache: the whole state fits.
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
+
+const FORMAT_TABLE: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("format");
+const FORMAT_KEY: &[u8] = b"format";
+
+/// An open redb file.
+#[derive(Debug)]
+pub(super) struct RedbStore(Database);
+
+impl Store for RedbStore {
+    const ENGINE: Engine = Engine::Redb;
+
+    fn create(path: &Path) -> Result<(), Fault> {
+        let database = builder().create(path)?;
+        let write = database.begin_write()?;
+        write.open_table(FORMAT_TABLE)?.insert(FORMAT_KEY, FORMAT.to_le_bytes().as_slice())?;
+        for table in Table::ALL {
+            write.open_table(definition(table))?;
+        }
+        write.commit()?;
+        Ok(())
+    }
+
+    fn open(path: &Path) -> Result<Self, Fault> {
+        let database = builder().open(path)?;
+        let read = database.begin_read()?;
+        let format = read.open_table(FORMAT_TABLE)?.get(FORMAT_KEY)?;
+        check_format(format.as_ref().map(|guard| guard.value()))?;
+        Ok(Self(database))
+    }
+
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
+        let value = self.0.begin_read()?.open_table(definition(table))?.get(key)?;
+        Ok(value.map(|guard| guard.value().to_owned()))
+    }
+
+    fn scan(&self, table: Table, prefix: &[u8], each: &mut Each<'_>) -> Result<(), Fault> {
+        let table = self.0.begin_read()?.open_table(definition(table))?;
+        for entry in table.range(prefix..)? {
+            let (key, value) = entry?;
+            if !key.value().starts_with(prefix) || each(key.value(), value.value()).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<(), Fault> {
+        let write = self.0.begin_write()?;
+        for table in Table::ALL {
+            let mut ops = batch.iter().filter(|(of, ..)| *of == table).peekable();
+            if ops.peek().is_none() {
+                continue;
+            }
+            let mut open = write.open_table(definition(table))?;
+            for (_, key, value) in ops {
+                match value {
+                    Some(value) => open.insert(key, value)?,
+                    None => open.remove(key)?,
+                };
+            }
+        }
+        write.commit()?;
+        Ok(())
+    }
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    // The file is a few megabytes, and a plain open trusts what it reads: a flipped bit may panic much later.
+    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+    builder
+}
+
+fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
+    TableDefinition::new(table.name())
+}
+
+impl From<redb::Error> for Fault {
+    fn from(error: redb::Error) -> Self {
+        match error {
+            redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => Fault::Damaged(error.to_string()),
+            redb::Error::Io(error) => Fault::Io(error),
+            redb::Error::DatabaseAlreadyOpen => Fault::InUse,
+            redb::Error::Corrupted(reason) => Fault::Damaged(reason),
+            error @ (redb::Error::TableDoesNotExist(_) | redb::Error::TableTypeMismatch { .. }) => {
+                Fault::Damaged(error.to_string())
+            }
+            error => Fault::Other(error.to_string()),
+        }
+    }
+}
+
+macro_rules! fault_from {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Fault {
+            fn from(error: $error) -> Self {
+                Fault::from(redb::Error::from(error))
+            }
+        })*
+    };
+}
+
+fault_from!(redb::DatabaseError, redb::TransactionError, redb::TableError, redb::StorageError, redb::CommitError);

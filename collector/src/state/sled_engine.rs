@@ -1,0 +1,122 @@
+//! sled 0.34 as the state engine: one tree, each key behind its table's number, and a real fsync after its flush.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::sync::{PoisonError, RwLock};
+
+use super::error::{FORMAT, Fault, check_format};
+use super::guard::Store;
+use super::{Batch, Each, Engine, KEY_MAX_BYTES, Table, VALUE_MAX_BYTES};
+
+/// sled's page cache: the whole state fits.
+const CACHE_BYTES: u64 = 16 * 1024 * 1024;
+/// Part of the format: sled refuses a file of another segment size.
+const SEGMENT_BYTES: usize = 4 * 1024 * 1024;
+
+/// sled splits a leaf when it is walked past with more items than this.
+const LEAF_MAX_ITEMS: usize = 16;
+/// Room for what is added before the next walk, and for sled's own bytes.
+const LEAF_SLACK_ITEMS: usize = 8;
+/// sled writes a leaf larger than a quarter of a segment to a file of its own, which it never syncs.
+const _: () = assert!((LEAF_MAX_ITEMS + LEAF_SLACK_ITEMS) * (KEY_MAX_BYTES + VALUE_MAX_BYTES) < SEGMENT_BYTES / 4);
+
+/// The key of the format number: 0 is no table's number.
+const FORMAT_KEY: &[u8] = b"\0format";
+
+/// An open sled directory.
+#[derive(Debug)]
+pub(super) struct SledStore {
+    /// Locked for writing until a commit is durable: a scan of sled is no snapshot, and nobody shall read what a
+    /// power cut can still take back.
+    db: RwLock<sled::Db>,
+    /// sled's data file. Its `flush` only calls `sync_file_range` (its issue 1452), which promises nothing: 12 of 30
+    /// power cuts left it panicking on open.
+    data_file: File,
+}
+
+impl Store for SledStore {
+    const ENGINE: Engine = Engine::Sled;
+
+    fn create(path: &Path) -> Result<(), Fault> {
+        let db = config(path).open()?;
+        db.insert(FORMAT_KEY, &FORMAT.to_le_bytes())?;
+        db.flush()?;
+        drop(db);
+        sync_tree(path)?;
+        Ok(())
+    }
+
+    fn open(path: &Path) -> Result<Self, Fault> {
+        let db = config(path).open()?;
+        check_format(db.get(FORMAT_KEY)?.as_deref())?;
+        // Opening writes a snapshot under a new name and removes the old one.
+        sync_tree(path)?;
+        Ok(Self { db: RwLock::new(db), data_file: File::open(path.join("db"))? })
+    }
+
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
+        let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(db.get(tree_key(table, key))?.map(|value| value.to_vec()))
+    }
+
+    fn scan(&self, table: Table, prefix: &[u8], each: &mut Each<'_>) -> Result<(), Fault> {
+        let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+        let entries: Vec<_> = db.scan_prefix(tree_key(table, prefix)).collect::<Result<_, _>>()?;
+        // `each` may commit.
+        drop(db);
+        for (key, value) in entries {
+            if each(&key[1..], &value).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<(), Fault> {
+        let db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        let mut sled_batch = sled::Batch::default();
+        for (table, key, value) in batch.iter() {
+            match value {
+                Some(value) => sled_batch.insert(tree_key(table, key), value),
+                None => sled_batch.remove(tree_key(table, key)),
+            }
+        }
+        db.apply_batch(sled_batch)?;
+        db.flush()?;
+        self.data_file.sync_data()?;
+        Ok(())
+    }
+}
+
+fn config(path: &Path) -> sled::Config {
+    sled::Config::new().path(path).cache_capacity(CACHE_BYTES).segment_size(SEGMENT_BYTES)
+}
+
+fn tree_key(table: Table, key: &[u8]) -> Vec<u8> {
+    let mut tree_key = Vec::with_capacity(1 + key.len());
+    tree_key.push(table as u8);
+    tree_key.extend_from_slice(key);
+    tree_key
+}
+
+/// Makes a directory, what is in it and their names durable.
+fn sync_tree(path: &Path) -> io::Result<()> {
+    if fs::metadata(path)?.is_dir() {
+        for entry in fs::read_dir(path)? {
+            sync_tree(&entry?.path())?;
+        }
+    }
+    File::open(path)?.sync_all()
+}
+
+impl From<sled::Error> for Fault {
+    fn from(error: sled::Error) -> Self {
+        match error {
+            sled::Error::Io(error) if error.to_string().starts_with("could not acquire lock") => Fault::InUse,
+            sled::Error::Io(error) => Fault::Io(error),
+            sled::Error::Corruption { at, .. } => Fault::Damaged(format!("bad bytes at {at:?}")),
+            error => Fault::Other(error.to_string()),
+        }
+    }
+}
