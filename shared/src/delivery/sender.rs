@@ -178,7 +178,8 @@ impl<B: Backlog> Sender<B> {
     /// Whether the next frame queued must begin a chain.
     #[must_use]
     pub fn wants_chain(&self) -> bool {
-        let waiting = !self.connected || self.tail_bytes >= self.limits.chain_bytes;
+        let stalled = self.backlog.last().is_some() || self.tail_bytes >= self.limits.chain_bytes;
+        let waiting = !self.connected || stalled;
         self.chain_broken || (waiting && self.chain_bytes >= self.limits.chain_bytes)
     }
 

@@ -65,7 +65,7 @@ pub fn agent_config(trust: Trust, credentials: Option<Credentials>, alpn: &[u8])
 /// # Errors
 /// Credentials that do not belong together, or an authority that is no certificate.
 pub fn collector_config(
-    authority: CertificateDer<'static>,
+    authority: &CertificateDer<'static>,
     own: Credentials,
     alpn: &[&[u8]],
 ) -> Result<ServerConfig, Error> {
@@ -166,9 +166,9 @@ impl ServerCertVerifier for CollectorVerifier {
 struct AgentVerifier(Arc<dyn ClientCertVerifier>);
 
 impl AgentVerifier {
-    fn new(authority: CertificateDer<'static>) -> Result<Self, Error> {
+    fn new(authority: &CertificateDer<'static>) -> Result<Self, Error> {
         let provider: Arc<CryptoProvider> = Arc::new(provider::default_provider());
-        let verifier = WebPkiClientVerifier::builder_with_provider(roots(&authority)?, provider)
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots(authority)?, provider)
             .allow_unauthenticated()
             .build()
             .map_err(|error| Error::General(error.to_string()))?;
@@ -259,7 +259,7 @@ mod tests {
     fn clocks_may_be_off_by_a_day_and_no_more() {
         let (ca, issuer) = authority();
         let agent = leaf(&issuer, ExtendedKeyUsagePurpose::ClientAuth, NOW, NOW + 10 * DAY);
-        let verifier = AgentVerifier::new(ca).unwrap();
+        let verifier = AgentVerifier::new(&ca).unwrap();
         let passes = |secs| verifier.verify_client_cert(&agent, &[], at(secs)).is_ok();
         assert!(passes(NOW + DAY));
         assert!(passes(NOW - DAY + 60) && !passes(NOW - DAY - 60));
@@ -271,7 +271,7 @@ mod tests {
         let (ca, issuer) = authority();
         let agent = leaf(&issuer, ExtendedKeyUsagePurpose::ClientAuth, NOW, NOW + DAY);
         let collector = leaf(&issuer, ExtendedKeyUsagePurpose::ServerAuth, NOW, NOW + DAY);
-        let server_side = AgentVerifier::new(ca.clone()).unwrap();
+        let server_side = AgentVerifier::new(&ca).unwrap();
         assert!(server_side.verify_client_cert(&collector, &[], at(NOW + 1)).is_err());
         let client_side = CollectorVerifier { trust: Trust::Authority(ca), algorithms: algorithms() };
         let name = ServerName::try_from("any.host").unwrap();
