@@ -1,0 +1,477 @@
+//! The engine: which group is due, what its rules see, and what that changes.
+//!
+//! Sans-IO. The collector loads files into it, restores what it stored, and then calls [`Engine::evaluate`] whenever
+//! data arrived or [`Engine::due_ms`] has come. It hands in a [`Source`] that answers expressions, and carries out the
+//! [`Output`] in one transaction: alerts to store, notifications to queue.
+//!
+//! Two departures from Prometheus, both for "missing data is never good news": an alert whose expression stops
+//! matching is over only if the [`Prepared::probe`] still yields a value for its labels; and a rule that fails or
+//! passes its `limit` leaves its alerts as they were, instead of forgetting them.
+
+mod alert;
+mod evaluate;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+pub use alert::{Alert, Phase, StoredAlert};
+
+use crate::labels::{Fnv, LabelSet};
+use crate::limits;
+use crate::notification::{Notification, Transition};
+use crate::rules::{Group, Rule, RuleFile, RuleKind};
+use crate::template::{Context, Template};
+
+/// One row of an expression's result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// The row's labels, its metric name among them where it has one.
+    pub labels: LabelSet,
+    /// Its value.
+    pub value: f64,
+}
+
+/// A sample that a rule recorded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleSample {
+    /// The series, its metric name among the labels.
+    pub labels: LabelSet,
+    /// Unix milliseconds.
+    pub ts_ms: i64,
+    /// The value, or `None` where the series ends: a stale marker.
+    pub value: Option<f64>,
+}
+
+/// An expression that was parsed once, with its probe.
+#[derive(Clone, Debug)]
+pub struct Prepared<P> {
+    /// The expression.
+    pub expr: P,
+    /// The same expression without its outermost comparison: it yields a row for every label set that has data, met
+    /// or not. `None` where there is no such comparison; then an alert that stops matching is over, as in Prometheus.
+    pub probe: Option<P>,
+}
+
+/// Answers expressions and takes what rules record. The collector joins the query language and the history here.
+pub trait Source {
+    /// A parsed expression.
+    type Prepared;
+
+    /// Parses an expression.
+    ///
+    /// # Errors
+    /// What is wrong with it, for the person who wrote it.
+    fn prepare(&self, expr: &str) -> Result<Prepared<Self::Prepared>, String>;
+
+    /// The expression's rows at an instant; a scalar is one row without labels.
+    ///
+    /// # Errors
+    /// What failed.
+    fn run(&self, prepared: &Self::Prepared, ts_ms: i64) -> Result<Vec<Row>, String>;
+
+    /// Takes what a rule recorded, before the next rule of its group runs, which may read it.
+    fn record(&mut self, samples: &[RuleSample]);
+
+    /// A clock in microseconds, for the durations in [`RuleRun`] only.
+    fn clock_us(&self) -> u64;
+}
+
+/// How the engine is set up.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The interval of groups that name none.
+    pub default_interval_ms: i64,
+    /// A firing alert is told again after this.
+    pub repeat_interval_ms: i64,
+    /// Where people reach this collector; templates may use it.
+    pub external_url: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { default_interval_ms: 1_000, repeat_interval_ms: 4 * 60 * 60 * 1_000, external_url: String::new() }
+    }
+}
+
+/// Why the engine is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// The time has come: groups that are due run.
+    Clock,
+    /// Data arrived: groups of the default interval run too, if they did not just now.
+    Data,
+}
+
+/// What an evaluation changed; to be carried out in one transaction.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Alerts to store and to remove.
+    pub changes: Vec<AlertChange>,
+    /// Transitions to tell, in order.
+    pub notifications: Vec<Notification>,
+    /// Every rule that ran.
+    pub runs: Vec<RuleRun>,
+}
+
+/// A change of the stored alerts.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AlertChange {
+    /// Store this alert under its key.
+    Put(Box<StoredAlert>),
+    /// Remove the alert of this key.
+    Remove(String),
+}
+
+/// One run of one rule, for metrics and logs.
+#[derive(Clone, Debug)]
+pub struct RuleRun {
+    /// The file, as named to [`RuleFile::parse`].
+    pub file: Arc<str>,
+    /// The group.
+    pub group: Arc<str>,
+    /// The rule.
+    pub rule: Arc<str>,
+    /// How long it took.
+    pub duration_us: u64,
+    /// Samples it recorded.
+    pub samples: usize,
+    /// What failed: the rule as a whole, or one of its templates.
+    pub error: Option<String>,
+}
+
+/// How a rule fared when it last ran.
+#[derive(Clone, Debug, Default)]
+pub struct RuleStatus {
+    /// When it last ran, Unix milliseconds; `None` before the first time.
+    pub evaluated_at_ms: Option<i64>,
+    /// How long it took.
+    pub duration_us: u64,
+    /// What failed.
+    pub error: Option<String>,
+}
+
+/// A rule with its state.
+#[derive(Debug)]
+pub struct RuleState<P> {
+    rule: Rule<Prepared<P>>,
+    key: String,
+    alerts: BTreeMap<LabelSet, Alert>,
+    /// What a recording rule wrote last, to mark the series that end.
+    recorded: HashSet<LabelSet>,
+    status: RuleStatus,
+}
+
+impl<P> RuleState<P> {
+    /// The rule.
+    #[must_use]
+    pub fn rule(&self) -> &Rule<Prepared<P>> {
+        &self.rule
+    }
+
+    /// How it fared.
+    #[must_use]
+    pub fn status(&self) -> &RuleStatus {
+        &self.status
+    }
+
+    /// Its alerts, pending and firing, sorted by labels.
+    pub fn alerts(&self) -> impl ExactSizeIterator<Item = &Alert> {
+        self.alerts.values()
+    }
+}
+
+/// A group with its clock.
+#[derive(Debug)]
+pub struct GroupState<P> {
+    file: Arc<str>,
+    name: Arc<str>,
+    interval_ms: Option<i64>,
+    limit: usize,
+    query_offset_ms: i64,
+    rules: Vec<RuleState<P>>,
+    next_ms: i64,
+    last_ms: Option<i64>,
+}
+
+impl<P> GroupState<P> {
+    /// The file it stands in.
+    #[must_use]
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its own interval; `None` is the default one, and woken by data.
+    #[must_use]
+    pub fn interval_ms(&self) -> Option<i64> {
+        self.interval_ms
+    }
+
+    /// When it last ran.
+    #[must_use]
+    pub fn evaluated_at_ms(&self) -> Option<i64> {
+        self.last_ms
+    }
+
+    /// Its rules, in order.
+    #[must_use]
+    pub fn rules(&self) -> &[RuleState<P>] {
+        &self.rules
+    }
+}
+
+/// All groups, their clocks and their alerts.
+#[derive(Debug)]
+pub struct Engine<P> {
+    options: Options,
+    groups: Vec<GroupState<P>>,
+    /// Series of rules that a reload took away; they end with the next evaluation.
+    ended: Vec<LabelSet>,
+}
+
+impl<P> Engine<P> {
+    /// An engine over `files`, without alerts. The groups are due at once.
+    #[must_use]
+    pub fn new(files: Vec<RuleFile<Prepared<P>>>, options: Options) -> Self {
+        Self { options, groups: groups(files), ended: Vec::new() }
+    }
+
+    /// Takes back what was stored before a restart. Nothing was evaluated for the last `gap_ms`; the `for` clocks of
+    /// pending alerts stood still for as long. Alerts whose rule is gone are withdrawn.
+    pub fn restore(&mut self, stored: Vec<StoredAlert>, gap_ms: i64, now_ms: i64) -> Output {
+        let mut by_rule: HashMap<String, Vec<StoredAlert>> = HashMap::new();
+        for mut alert in stored {
+            if alert.phase == Phase::Pending {
+                alert.active_at_ms += gap_ms.max(0);
+            }
+            by_rule.entry(alert.rule.clone()).or_default().push(alert);
+        }
+        for rule in self.groups.iter_mut().flat_map(|group| &mut group.rules) {
+            for alert in by_rule.remove(&rule.key).unwrap_or_default() {
+                rule.alerts.insert(alert.labels.clone(), Alert::from_stored(alert));
+            }
+        }
+        let mut orphans: Vec<StoredAlert> = by_rule.into_values().flatten().collect();
+        orphans.sort_by(|a, b| a.key.cmp(&b.key));
+        let mut output = Output::default();
+        for orphan in orphans {
+            let (rule_key, expr) = (orphan.rule.clone(), orphan.expr.clone());
+            withdraw(&Alert::from_stored(orphan), &rule_key, &expr, now_ms, &mut output);
+        }
+        output
+    }
+
+    /// Replaces every rule. Alerts of rules that stay (same file, group, name and labels) go on as they are; those of
+    /// rules that are gone are withdrawn.
+    pub fn reload(&mut self, files: Vec<RuleFile<Prepared<P>>>, now_ms: i64) -> Output {
+        let old = std::mem::replace(&mut self.groups, groups(files));
+        let mut stored = Vec::new();
+        let mut recorded: HashMap<String, HashSet<LabelSet>> = HashMap::new();
+        for rule in old.into_iter().flat_map(|group| group.rules) {
+            stored.extend(rule.alerts.values().map(|alert| alert.to_stored(&rule.key, &rule.rule.expr)));
+            recorded.insert(rule.key, rule.recorded);
+        }
+        for rule in self.groups.iter_mut().flat_map(|group| &mut group.rules) {
+            rule.recorded = recorded.remove(&rule.key).unwrap_or_default();
+        }
+        self.ended.extend(recorded.into_values().flatten());
+        let kept: HashSet<&str> = self.groups.iter().flat_map(|group| &group.rules).map(|rule| &*rule.key).collect();
+        for alert in stored.iter().filter(|alert| !kept.contains(&*alert.rule)) {
+            self.ended.extend(Alert::from_stored(alert.clone()).series);
+        }
+        self.restore(stored, 0, now_ms)
+    }
+
+    /// Takes back every alert whose labels `gone` names, such as those of a host that was retired.
+    pub fn withdraw(&mut self, now_ms: i64, gone: impl Fn(&LabelSet) -> bool) -> Output {
+        let mut output = Output::default();
+        for rule in self.groups.iter_mut().flat_map(|group| &mut group.rules) {
+            let RuleState { rule, key, alerts, .. } = rule;
+            alerts.retain(|labels, alert| {
+                let gone = gone(labels);
+                if gone {
+                    withdraw(alert, key, &rule.expr, now_ms, &mut output);
+                    self.ended.extend(alert.series.iter().cloned());
+                }
+                !gone
+            });
+        }
+        output
+    }
+
+    /// When the next group is due; `None` without groups. Data may wake groups earlier, see [`Wake::Data`].
+    #[must_use]
+    pub fn due_ms(&self) -> Option<i64> {
+        self.groups.iter().map(|group| group.next_ms).min()
+    }
+
+    /// Runs the groups whose time has come.
+    pub fn evaluate<S: Source<Prepared = P>>(&mut self, wake: Wake, now_ms: i64, source: &mut S) -> Output {
+        let mut output = Output::default();
+        if !self.ended.is_empty() {
+            let ended = self.ended.drain(..).map(|labels| RuleSample { labels, ts_ms: now_ms, value: None });
+            source.record(&ended.collect::<Vec<_>>());
+        }
+        for group in &mut self.groups {
+            let rested = group.last_ms.is_none_or(|last| now_ms - last >= limits::DATA_WAKE_MIN_GAP_MS);
+            let woken = wake == Wake::Data && group.interval_ms.is_none() && rested;
+            if now_ms >= group.next_ms || woken {
+                evaluate::group(group, &self.options, now_ms, source, &mut output);
+                group.last_ms = Some(now_ms);
+                group.next_ms = next_slot(group, self.options.default_interval_ms, now_ms);
+            }
+        }
+        output
+    }
+
+    /// The groups with their rules and alerts.
+    #[must_use]
+    pub fn groups(&self) -> &[GroupState<P>] {
+        &self.groups
+    }
+
+    /// Every rule.
+    pub fn rules(&self) -> impl Iterator<Item = &RuleState<P>> {
+        self.groups.iter().flat_map(|group| &group.rules)
+    }
+
+    /// Every alert in the form that [`Engine::restore`] takes.
+    #[must_use]
+    pub fn stored(&self) -> Vec<StoredAlert> {
+        self.rules()
+            .flat_map(|rule| rule.alerts.values().map(|alert| alert.to_stored(&rule.key, &rule.rule.expr)))
+            .collect()
+    }
+
+    /// The annotations of an alert of `rule` as they read now. A template that fails says so in its text.
+    pub fn annotations<S: Source<Prepared = P>>(
+        &self,
+        rule: &RuleState<P>,
+        alert: &Alert,
+        now_ms: i64,
+        source: &S,
+    ) -> LabelSet {
+        let RuleKind::Alert(spec) = &rule.rule.kind else { return LabelSet::empty() };
+        let query = |expr: &str| query(source, expr, now_ms);
+        let context = Context {
+            labels: &alert.row,
+            value: alert.value,
+            now_ms,
+            external_url: &self.options.external_url,
+            query: &query,
+        };
+        texts(&spec.annotations, &context, &mut None)
+    }
+}
+
+fn groups<P>(files: Vec<RuleFile<Prepared<P>>>) -> Vec<GroupState<P>> {
+    let mut all = Vec::new();
+    for file in files {
+        for group in file.groups {
+            let Group { name, interval_ms, limit, query_offset_ms, rules } = group;
+            let mut seen: HashMap<String, usize> = HashMap::new();
+            let mut states = Vec::with_capacity(rules.len());
+            for rule in rules {
+                let base = rule_key(&file.name, &name, &rule, 0);
+                let nth = seen.entry(base).and_modify(|nth| *nth += 1).or_default();
+                let key = rule_key(&file.name, &name, &rule, *nth);
+                let (alerts, recorded) = (BTreeMap::new(), HashSet::new());
+                states.push(RuleState { rule, key, alerts, recorded, status: RuleStatus::default() });
+            }
+            let file = file.name.clone();
+            let (next_ms, last_ms) = (i64::MIN, None);
+            all.push(GroupState { file, name, interval_ms, limit, query_offset_ms, rules: states, next_ms, last_ms });
+        }
+    }
+    all
+}
+
+/// What a rule is known by over restarts and reloads: its place, name and labels, not its expression, so that a
+/// threshold can be moved without ending the alert. `nth` tells apart rules that agree in all that.
+fn rule_key<P>(file: &str, group: &str, rule: &Rule<P>, nth: usize) -> String {
+    let mut hash = Fnv::default();
+    let mut add = |text: &str| {
+        hash.add(text.as_bytes());
+        hash.add(&[0xff]);
+    };
+    [file, group, &rule.name].into_iter().for_each(&mut add);
+    match &rule.kind {
+        RuleKind::Alert(spec) => spec.labels.iter().for_each(|(name, value)| {
+            add(name);
+            add(value.source());
+        }),
+        RuleKind::Record { labels } => labels.iter().for_each(|(name, value)| {
+            add(name);
+            add(value);
+        }),
+    }
+    add(&nth.to_string());
+    format!("{:016x}", hash.0)
+}
+
+/// When the group runs next: a default group an interval from now, as data wakes it anyway; others on a grid of their
+/// own, so that groups of one interval do not all run at once.
+fn next_slot<P>(group: &GroupState<P>, default_interval_ms: i64, now_ms: i64) -> i64 {
+    let Some(interval_ms) = group.interval_ms else { return now_ms + default_interval_ms };
+    let mut hash = Fnv::default();
+    hash.add(group.file.as_bytes());
+    hash.add(group.name.as_bytes());
+    let shift = i64::try_from(hash.0 >> 1).unwrap_or(0) % interval_ms;
+    ((now_ms - shift).div_euclid(interval_ms) + 1) * interval_ms + shift
+}
+
+fn query<S: Source>(source: &S, expr: &str, ts_ms: i64) -> Result<Vec<Row>, String> {
+    source.run(&source.prepare(expr)?.expr, ts_ms)
+}
+
+/// Templates to texts. One that fails says so in its place, as Prometheus does: an alert with a bad text is better
+/// than none. The first failure is noted.
+fn texts(templates: &[(Arc<str>, Template)], context: &Context<'_>, error: &mut Option<String>) -> LabelSet {
+    LabelSet::new(templates.iter().map(|(name, template)| {
+        let text = match template.literal() {
+            Some(text) => text.clone(),
+            None => template.render(context).map(Arc::from).unwrap_or_else(|failed| {
+                let text = format!("<error expanding template: {failed}>").into();
+                error.get_or_insert_with(|| format!("{name}: {failed}"));
+                text
+            }),
+        };
+        (name.clone(), text)
+    }))
+}
+
+fn withdraw(alert: &Alert, rule_key: &str, expr: &str, now_ms: i64, output: &mut Output) {
+    output.changes.push(AlertChange::Remove(alert::key(rule_key, &alert.labels)));
+    if alert.sent > 0 {
+        output.notifications.push(notification(alert, Transition::Withdrawn, rule_key, expr, now_ms));
+    }
+}
+
+fn notification(alert: &Alert, transition: Transition, rule_key: &str, expr: &str, now_ms: i64) -> Notification {
+    let alert_key = alert::key(rule_key, &alert.labels);
+    let nth = if transition == Transition::Repeated { alert.sent.to_string() } else { String::new() };
+    let over = matches!(transition, Transition::Resolved | Transition::Withdrawn);
+    Notification {
+        id: format!("{alert_key}-{}-{}{nth}", alert.fired_at_ms, transition.as_str()),
+        alert_key,
+        transition,
+        at_ms: now_ms,
+        labels: alert.labels.clone(),
+        annotations: alert.annotations.clone(),
+        value: alert.value,
+        active_at_ms: alert.active_at_ms,
+        fired_at_ms: alert.fired_at_ms,
+        resolved_at_ms: over.then_some(now_ms),
+        no_data_since_ms: alert.no_data_since_ms,
+        expr: expr.to_owned(),
+        who: None,
+    }
+}
+
+#[cfg(test)]
+mod tests;
