@@ -63,6 +63,9 @@ pub struct Welcome {
     pub clock_ms: i64,
     /// Where each lane goes on.
     pub lanes: Vec<LaneResume>,
+    /// After a lost connection the agent comes back at a random moment within this many milliseconds, so that a
+    /// fleet does not come back at once.
+    pub reconnect_spread_ms: u32,
 }
 
 /// Where a lane goes on.
@@ -176,6 +179,33 @@ impl CloseCode {
             .into_iter()
             .find(|code| *code as u64 == number)
     }
+}
+
+/// The bytes of a message as they stand on the stream: length, then the message.
+///
+/// # Errors
+/// A message over the limit.
+pub fn framed<T>(message: &T) -> Result<Vec<u8>, WireError>
+where
+    T: wincode::SchemaWrite<wire::Format, Src = T>,
+{
+    let body = wire::encode(message)?;
+    let mut bytes = Vec::with_capacity(LENGTH_BYTES + body.len());
+    bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&body);
+    Ok(bytes)
+}
+
+/// Bytes of the length before a message.
+pub const LENGTH_BYTES: usize = 4;
+
+/// The length of the message that follows, from the bytes before it.
+///
+/// # Errors
+/// A length over the limit.
+pub fn message_length(bytes: [u8; LENGTH_BYTES]) -> Result<usize, WireError> {
+    let length = u32::from_le_bytes(bytes) as usize;
+    if length > limits::CONTROL_MESSAGE_MAX_BYTES { Err(WireError::TooLarge(length)) } else { Ok(length) }
 }
 
 /// Decodes a hello and checks its magic and bounds.

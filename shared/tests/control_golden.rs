@@ -38,6 +38,7 @@ fn version_1_keeps_its_bytes() {
             LaneResume { lane: 0, durable: Some((300, 70_000)), chain_known: true },
             LaneResume { lane: 2, durable: None, chain_known: false },
         ],
+        reconnect_spread_ms: 10_000,
     };
     let enroll = Enroll {
         versions: VersionRange { min: 1, max: 300 },

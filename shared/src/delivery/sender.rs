@@ -206,17 +206,28 @@ impl<B: Backlog> Sender<B> {
 
     /// A connection is up; the collector has everything up to `durable` on disk and can decode what follows it if
     /// `chain_known`.
+    ///
+    /// A mark that this sender never gave means that the agent's numbering was lost (its data was wiped while its
+    /// clock was behind): the sender goes on in a later epoch, see [`Sender::epoch`].
     pub fn connected(&mut self, durable: Option<Mark>, chain_known: bool) {
         self.disconnected();
         self.connected = true;
-        if let Some(durable) = durable {
-            self.release(durable);
+        match durable {
+            Some(durable) if durable > self.last_queued => self.begin_epoch(durable.epoch + 1),
+            Some(durable) => self.release(durable),
+            None => {}
         }
         self.position = durable.filter(|_| chain_known);
         // Frames up to the durable mark may all be gone; then only the next one queued can tell.
         if self.tail.is_empty() && self.backlog.last().is_none() && self.position != Some(self.last_queued) {
             self.chain_broken = true;
         }
+    }
+
+    /// The epoch of the frames queued now.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.last_queued.epoch
     }
 
     /// The connection is gone: what was under way waits again.
@@ -332,6 +343,15 @@ impl<B: Backlog> Sender<B> {
     #[must_use]
     pub fn backlog(&self) -> &B {
         &self.backlog
+    }
+
+    /// Numbers what waits in memory anew. A backlog cannot be there: it would hold the numbering that was lost.
+    fn begin_epoch(&mut self, epoch: u64) {
+        self.last_queued = Mark { epoch, seq: 0 };
+        for frame in &mut self.tail {
+            self.last_queued.seq += 1;
+            frame.mark = self.last_queued;
+        }
     }
 
     fn take_next(&mut self) -> Option<(Frame, bool)> {

@@ -135,6 +135,17 @@ fn a_collector_that_forgot_gets_a_new_chain() {
 }
 
 #[test]
+fn a_lost_numbering_goes_on_in_a_later_epoch() {
+    let mut sender = sender();
+    queue(&mut sender, 0, 10);
+    queue(&mut sender, 0, 10);
+    sender.connected(Some(Mark { epoch: 9, seq: 500 }), true);
+    assert_eq!(sender.epoch(), 10);
+    assert_eq!(sender.transmit().unwrap().mark, Mark { epoch: 10, seq: 1 });
+    assert_eq!(queue(&mut sender, 0, 10), Mark { epoch: 10, seq: 3 });
+}
+
+#[test]
 fn at_the_memory_limit_the_oldest_chain_goes() {
     let mut sender = sender();
     sender.backlog.failing = true;
