@@ -1,1 +1,41 @@
-//! Skeleton.
+//! Pitwatch's embedded time-series store.
+//!
+//! One [`Appender`] takes frames of sources and makes them durable; many readers query the [`History`] meanwhile.
+//! Everything on disk goes through [`pitwatch_disk::Disk`], time is passed in, and no thread is started here: what
+//! takes long is handed out as a [`SealJob`].
+//!
+//! In reading order:
+//! - [`source`](SourceName): who sends frames.
+//! - [`config`](Config): limits and retention.
+//! - `appender`: frames in, commit, upkeep; `ingest`: what a frame does to a source's state.
+//! - `head`: samples in memory; `index`: labels to series; `matchers`: what a selector means.
+//! - [`wal`]: the write-ahead log; `recovery`: opening a store.
+//! - `block`: immutable files; `seal`: from head to block, and retention.
+//! - `history`: queries; `stats`: figures.
+
+mod appender;
+pub mod block;
+mod bytes;
+mod config;
+mod error;
+mod head;
+mod history;
+mod index;
+mod ingest;
+mod matchers;
+mod recovery;
+mod seal;
+mod source;
+mod stats;
+pub mod wal;
+
+pub use appender::Appender;
+pub use config::Config;
+pub use error::{AppendError, CommitError, OpenError, QueryError, Reject, SealError};
+pub use history::{History, SeriesRef};
+pub use ingest::Appended;
+pub use matchers::{MatchOp, Matcher, MatcherError};
+pub use recovery::{Loss, RecoveryReport};
+pub use seal::{SealJob, Sealed};
+pub use source::{SourceKind, SourceName};
+pub use stats::{Refusal, SeriesLimit, Stats};

@@ -1,0 +1,236 @@
+//! The writer's side: frames in, durable by commit, and the upkeep that the passing of time asks for.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use pitwatch_disk::Disk;
+use pitwatch_shared::model::{Lane, Mark};
+use rustc_hash::FxHashSet;
+
+use crate::config::Config;
+use crate::error::{AppendError, CommitError, OpenError, Reject};
+use crate::history::{History, read, write};
+use crate::ingest::{Appended, Check, Ingest, Source};
+use crate::recovery::RecoveryReport;
+use crate::seal::{Frozen, SealJob};
+use crate::source::SourceName;
+use crate::stats::count;
+use crate::wal;
+use crate::wal::record::Record;
+
+/// The one writer of a store.
+#[derive(Debug)]
+pub struct Appender {
+    history: Arc<History>,
+    ingest: Ingest,
+    wal: wal::Writer,
+    /// When the head began to collect, by the clock given to [`Appender::maintain`].
+    head_begun_ms: Option<i64>,
+}
+
+impl History {
+    /// Opens the store in `dir`, making it if there is none, and replays its log. Damage to single files does not
+    /// stop it: the report names each loss.
+    ///
+    /// # Errors
+    /// The operating system refuses, or a file is of a later version of this program.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        config: Config,
+    ) -> Result<(Arc<Self>, Appender, RecoveryReport), OpenError> {
+        crate::recovery::open(disk, dir, config)
+    }
+}
+
+impl Appender {
+    pub(crate) fn new(history: Arc<History>, ingest: Ingest, wal: wal::Writer) -> Self {
+        let mut appender = Self { history, ingest, wal, head_begun_ms: None };
+        for source in appender.ingest.sources_mut() {
+            source.durable = source.taken;
+        }
+        appender.note_wal();
+        appender
+    }
+
+    /// Takes a frame into the head and into what the next commit makes durable.
+    ///
+    /// # Errors
+    /// A frame that is malformed or out of sequence, of which nothing is kept; or too much that waits for a commit.
+    pub fn append(
+        &mut self,
+        source: &SourceName,
+        lane: Lane,
+        mark: Mark,
+        payload: &[u8],
+    ) -> Result<Appended, AppendError> {
+        let (pending_bytes, limit_bytes) = (self.wal.pending_bytes(), self.history.config.pending_max_bytes);
+        if pending_bytes >= limit_bytes {
+            return Err(AppendError::Backlog { pending_bytes, limit_bytes });
+        }
+        let taken = self.take(source, lane, mark, payload);
+        let counters = &self.history.counters;
+        match &taken {
+            Ok(appended) if appended.duplicate => count(&counters.frames_duplicate),
+            Ok(appended) => {
+                count(&counters.frames_appended);
+                counters.samples_appended.fetch_add(appended.samples, Ordering::Relaxed);
+                counters.wal_pending_bytes.store(self.wal.pending_bytes(), Ordering::Relaxed);
+            }
+            Err(_) => count(&counters.frames_rejected),
+        }
+        Ok(taken?)
+    }
+
+    /// Makes all that was appended durable: only then do the marks count.
+    ///
+    /// # Errors
+    /// The disk refuses. What was appended stays in memory; the call may be repeated until it succeeds, and then
+    /// nothing is lost or doubled. Stop appending meanwhile.
+    pub fn commit(&mut self) -> Result<(), CommitError> {
+        let committed = self.wal.commit();
+        self.note_wal();
+        match committed {
+            Ok(()) => {
+                count(&self.history.counters.commits);
+                for source in self.ingest.sources_mut() {
+                    source.durable = source.taken;
+                }
+                Ok(())
+            }
+            Err(error) => {
+                count(&self.history.counters.commits_failed);
+                Err(error)
+            }
+        }
+    }
+
+    /// The last durable frame of a source's lane.
+    #[must_use]
+    pub fn mark(&self, source: &SourceName, lane: Lane) -> Option<Mark> {
+        if lane != Lane::Metrics {
+            return None;
+        }
+        self.ingest.source(source)?.durable
+    }
+
+    /// Whether the lane's next frame must begin a chain.
+    #[must_use]
+    pub fn needs_chain(&self, source: &SourceName, lane: Lane) -> bool {
+        lane != Lane::Metrics || self.ingest.source(source).is_none_or(|source| !source.has_chain())
+    }
+
+    /// Every source with its last durable frame of the metrics lane.
+    pub fn sources(&self) -> impl Iterator<Item = (&SourceName, Option<Mark>)> {
+        self.ingest.sources().map(|source| (source.name(), source.durable))
+    }
+
+    /// Forgets a source's marks and slots; its samples stay until retention. Durable with the next commit.
+    pub fn forget_source(&mut self, source: &SourceName) {
+        let Some(id) = self.ingest.id(source) else { return };
+        self.wal.push(&Record::Forget { source: id });
+        self.ingest.forget(id);
+    }
+
+    /// Does what is due at `now_ms` (milliseconds since the Unix epoch): deletes blocks that are past retention, and
+    /// freezes the head when its time or size is reached. Call it every few seconds. The job that it may answer
+    /// writes the block: run it on a thread of its own, beside appends and queries; while it is not done, or if it
+    /// failed, the head goes on collecting and a later call answers the job anew.
+    ///
+    /// # Errors
+    /// The log cannot be rotated. Nothing is lost; a later call tries again.
+    pub fn maintain(&mut self, now_ms: i64) -> Result<Option<SealJob>, CommitError> {
+        self.history.retain(now_ms, &self.ingest);
+        let waiting = read(&self.history.view).frozen.clone();
+        if let Some(frozen) = waiting {
+            return Ok(SealJob::claim(&self.history, frozen, now_ms));
+        }
+        let (bytes, span_ms) = self.head_size();
+        let collected_ms = i64::try_from(self.history.config.block_span.as_millis()).unwrap_or(i64::MAX);
+        // After a restart the head is as old as it is long; a clock that was wrong seals once too early.
+        let begun_ms = *self.head_begun_ms.get_or_insert(now_ms.saturating_sub(span_ms.min(collected_ms)));
+        let config = &self.history.config;
+        let due = now_ms.saturating_sub(begun_ms) >= collected_ms
+            || bytes >= config.head_max_bytes
+            || self.wal.bytes() >= config.wal_max_bytes;
+        if due { self.seal(now_ms) } else { Ok(None) }
+    }
+
+    /// Freezes the head at once, as at a clean stop that is to leave nothing to replay. `None` if another head is
+    /// still being sealed or there is nothing to seal.
+    ///
+    /// # Errors
+    /// As [`Appender::maintain`].
+    pub fn seal(&mut self, now_ms: i64) -> Result<Option<SealJob>, CommitError> {
+        if read(&self.history.view).frozen.is_some() {
+            return Ok(None);
+        }
+        self.commit()?;
+        let rotated = self.wal.rotate(&self.ingest.checkpoint());
+        self.note_wal();
+        let last_segment = rotated?;
+        self.head_begun_ms = Some(now_ms);
+        let Some(last_segment) = last_segment else { return Ok(None) };
+        let frozen = {
+            let mut view = write(&self.history.view);
+            let taken = view.heads.iter().map(|(id, head)| {
+                let data = std::mem::take(&mut *write(&head.data));
+                (*id, (head.name.clone(), data))
+            });
+            let frozen = Arc::new(Frozen::new(taken.collect(), last_segment));
+            let known: FxHashSet<u32> = self.ingest.sources().map(Source::id).collect();
+            view.heads.retain(|id, _| known.contains(id));
+            view.frozen = Some(frozen.clone());
+            frozen
+        };
+        self.ingest.heads_taken();
+        Ok(SealJob::claim(&self.history, frozen, now_ms))
+    }
+
+    fn take(&mut self, name: &SourceName, lane: Lane, mark: Mark, payload: &[u8]) -> Result<Appended, Reject> {
+        if lane != Lane::Metrics {
+            return Err(Reject::Lane(lane));
+        }
+        let known = self.ingest.id(name);
+        // A source is only declared with its first frame that is one.
+        let check = match known {
+            Some(id) => self.ingest.check(id, mark, payload)?,
+            None => Ingest::check_first(mark, payload)?,
+        };
+        if matches!(check, Check::Duplicate) {
+            return Ok(Appended { duplicate: true, ..Appended::default() });
+        }
+        let id = known.unwrap_or_else(|| self.ingest.declare(name));
+        let appended = self.ingest.take(id, mark, payload).inspect_err(|_| {
+            if known.is_none() {
+                self.ingest.forget(id);
+            }
+        })?;
+        if known.is_none() {
+            self.wal.push(&Record::Source { id, name: name.clone() });
+        }
+        self.wal.push(&Record::Frame { source: id, lane, mark, payload });
+        Ok(appended)
+    }
+
+    /// Estimated bytes of the head, and the time between its first and its last sample.
+    fn head_size(&self) -> (u64, i64) {
+        let (mut bytes, mut span) = (0, None::<(i64, i64)>);
+        for head in read(&self.history.view).heads.values() {
+            let data = read(&head.data);
+            bytes += data.bytes;
+            span = match (span, data.span()) {
+                (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
+                (a, b) => a.or(b),
+            };
+        }
+        (bytes, span.map_or(0, |(min, max)| max.saturating_sub(min)))
+    }
+
+    fn note_wal(&self) {
+        let counters = &self.history.counters;
+        counters.wal_bytes.store(self.wal.bytes(), Ordering::Relaxed);
+        counters.wal_pending_bytes.store(self.wal.pending_bytes(), Ordering::Relaxed);
+    }
+}

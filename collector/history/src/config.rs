@@ -1,0 +1,41 @@
+//! The store's options, with what they are when nothing is said.
+
+use std::time::Duration;
+
+const MIB: u64 = 1024 * 1024;
+
+/// What may be chosen about a store. The directory is given to [`crate::History::open`].
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How long the head collects before it is sealed into a block.
+    pub block_span: Duration,
+    /// Estimated memory of the head at which it is sealed earlier.
+    pub head_max_bytes: u64,
+    /// Bytes of the write-ahead log at which the head is sealed earlier: this bounds what a restart replays.
+    pub wal_max_bytes: u64,
+    /// Bytes that may wait for a commit while the disk refuses; above it appends are refused.
+    pub pending_max_bytes: u64,
+    /// Age after which a block is deleted; `None` keeps all.
+    pub retention_age: Option<Duration>,
+    /// Bytes of blocks above which the oldest are deleted; `None` keeps all.
+    pub retention_bytes: Option<u64>,
+    /// Most series of one source in the head.
+    pub series_per_source_max: usize,
+    /// Most series of all sources in the head.
+    pub series_total_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            block_span: Duration::from_secs(2 * 60 * 60),
+            head_max_bytes: 1024 * MIB,
+            wal_max_bytes: 1024 * MIB,
+            pending_max_bytes: 64 * MIB,
+            retention_age: Some(Duration::from_secs(30 * 24 * 60 * 60)),
+            retention_bytes: None,
+            series_per_source_max: 50_000,
+            series_total_max: 2_000_000,
+        }
+    }
+}

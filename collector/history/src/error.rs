@@ -1,0 +1,122 @@
+//! What can go wrong at the store's edge, one enum an operation.
+
+use std::io;
+use std::path::PathBuf;
+
+use pitwatch_shared::codec::DecodeError;
+use pitwatch_shared::model::{Lane, Mark};
+
+use crate::block::BlockError;
+
+/// Why a store could not be opened. Damage to single files is no such reason: see [`crate::RecoveryReport`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The operating system refused.
+    #[error("cannot {action} {path}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
+    /// A file of a later version of this program.
+    #[error(
+        "{path} has format version {found}, this program knows up to {known}: run the version that wrote it, or newer"
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The latest version known.
+        known: u32,
+    },
+}
+
+/// Why a frame was not taken. Nothing of it is kept.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// The frame itself is at fault; the store is as before.
+    #[error(transparent)]
+    Reject(#[from] Reject),
+    /// The disk refuses and what waits for it has reached its limit: commit until it succeeds, then append again.
+    #[error("{pending_bytes} bytes wait for a commit, the limit is {limit_bytes}: commit before appending more")]
+    Backlog {
+        /// Bytes that wait.
+        pending_bytes: u64,
+        /// [`crate::Config::pending_max_bytes`].
+        limit_bytes: u64,
+    },
+}
+
+/// What is wrong with a frame.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Reject {
+    /// Over the limit of a frame.
+    #[error("a frame of {0} bytes, more than {max}", max = pitwatch_shared::limits::FRAME_PAYLOAD_MAX_BYTES)]
+    TooLarge(usize),
+    /// A lane that this store does not keep.
+    #[error("the store keeps no frames of the {0:?} lane")]
+    Lane(Lane),
+    /// Not the frame after the last one, and it begins no chain.
+    #[error("frame {got:?} does not follow {last:?}: begin a new chain")]
+    Gap {
+        /// The last frame taken, if any.
+        last: Option<Mark>,
+        /// The frame's mark.
+        got: Mark,
+    },
+    /// Not a frame, or one that the chain so far makes no sense of.
+    #[error("malformed frame")]
+    Malformed(#[from] DecodeError),
+}
+
+/// Why appended frames are not durable yet. They wait in memory; the commit may be repeated until it succeeds.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} write-ahead log {path}; {pending_bytes} bytes wait in memory")]
+pub struct CommitError {
+    /// What was tried.
+    pub action: &'static str,
+    /// On what.
+    pub path: PathBuf,
+    /// Bytes that wait.
+    pub pending_bytes: u64,
+    /// The reason.
+    #[source]
+    pub source: io::Error,
+}
+
+/// Why a head was not sealed. The head and its log stay; the next maintenance tries again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SealError {
+    /// The block could not be written.
+    #[error("cannot {action} {path}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The block does not read back.
+    #[error("the block just written is not readable")]
+    Block(#[from] BlockError),
+}
+
+/// Why a query has no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueryError {
+    /// A block is damaged or cannot be read.
+    #[error("a block cannot be read")]
+    Block(#[from] BlockError),
+}

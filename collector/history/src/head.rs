@@ -1,0 +1,401 @@
+//! What one source sent since the last seal, in memory: a timestamp column a group, and a series a column of changes.
+//!
+//! A tick costs what changed, not what there is: a column holds only the ticks at which its value changed. Ticks
+//! stay in the order they came, so that a clock that jumps costs nothing here; reading and sealing sort.
+//!
+//! [`HeadData`] is what readers see, behind the source's lock. [`Live`] is the writer's side: which series stand in
+//! which slot, and which are to end at their group's next tick. Bytes and numbering are not known here.
+
+use pitwatch_shared::codec::{GroupId, Slot};
+use pitwatch_shared::model::STALE_NAN_BITS;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::index::SeriesId;
+
+/// The end of a column whose series is live.
+const OPEN: u32 = u32::MAX;
+/// Estimated memory of a column without its changes, and of a change.
+const COLUMN_BYTES: u64 = 128;
+const CHANGE_BYTES: u64 = 12;
+
+/// One source's samples of one head.
+#[derive(Debug, Default)]
+pub(crate) struct HeadData {
+    pub(crate) groups: FxHashMap<GroupId, Group>,
+    by_series: FxHashMap<SeriesId, Vec<(GroupId, u32)>>,
+    pub(crate) samples: u64,
+    pub(crate) bytes: u64,
+}
+
+/// One group's ticks, in the order they came.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    pub(crate) ts: Vec<i64>,
+    /// Whether every tick is later than the one before.
+    pub(crate) sorted: bool,
+    pub(crate) columns: Vec<Column>,
+    pub(crate) min_ts: i64,
+    pub(crate) max_ts: i64,
+}
+
+/// One series' values over the ticks `start..end` of its group.
+#[derive(Debug)]
+pub(crate) struct Column {
+    pub(crate) series: SeriesId,
+    pub(crate) start: u32,
+    end: u32,
+    /// Ticks at which the value changed, ascending, the first tick among them.
+    ticks: Vec<u32>,
+    /// The value from that tick on.
+    bits: Vec<u64>,
+}
+
+impl Column {
+    /// The ticks that it covers in a group of `len` ticks.
+    pub(crate) fn ticks(&self, len: usize) -> std::ops::Range<usize> {
+        self.start as usize..(self.end as usize).min(len)
+    }
+
+    /// Calls `each` with every tick of `range` (within [`Column::ticks`]) and its value.
+    pub(crate) fn values(&self, range: std::ops::Range<usize>, mut each: impl FnMut(usize, u64)) {
+        let mut at = self.ticks.partition_point(|tick| *tick as usize <= range.start);
+        let Some(mut bits) = at.checked_sub(1).map(|before| self.bits[before]) else { return };
+        let mut tick = range.start;
+        while tick < range.end {
+            let until = self.ticks.get(at).map_or(range.end, |next| (*next as usize).min(range.end));
+            for tick in tick..until {
+                each(tick, bits);
+            }
+            tick = until;
+            if let Some(next) = self.bits.get(at) {
+                bits = *next;
+            }
+            at += 1;
+        }
+    }
+}
+
+impl HeadData {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.samples == 0
+    }
+
+    /// First and last instant, if there is a tick.
+    pub(crate) fn span(&self) -> Option<(i64, i64)> {
+        let spans = self.groups.values().filter(|group| !group.ts.is_empty()).map(|group| (group.min_ts, group.max_ts));
+        spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+
+    pub(crate) fn series(&self) -> impl Iterator<Item = SeriesId> {
+        self.by_series.keys().copied()
+    }
+
+    /// Whether the series may have a sample after `start` and not after `end`.
+    pub(crate) fn has(&self, series: SeriesId, start: i64, end: i64) -> bool {
+        let places = self.by_series.get(&series).into_iter().flatten();
+        let mut groups = places.filter_map(|(group, _)| self.groups.get(group));
+        groups.any(|group| group.min_ts <= end && group.max_ts > start)
+    }
+
+    /// Adds the series' samples after `start` and not after `end`, in the order they came.
+    pub(crate) fn samples(&self, series: SeriesId, start: i64, end: i64, ts: &mut Vec<i64>, values: &mut Vec<f64>) {
+        for (group, column) in self.by_series.get(&series).into_iter().flatten() {
+            let Some(group) = self.groups.get(group) else { continue };
+            let Some(column) = group.columns.get(*column as usize) else { continue };
+            let mut range = column.ticks(group.ts.len());
+            if group.sorted {
+                range.start = range.start.max(group.ts.partition_point(|at| *at <= start));
+                range.end = range.end.min(group.ts.partition_point(|at| *at <= end));
+            }
+            if range.is_empty() {
+                continue;
+            }
+            column.values(range, |tick, bits| {
+                let at = group.ts[tick];
+                if group.sorted || (at > start && at <= end) {
+                    ts.push(at);
+                    values.push(f64::from_bits(bits));
+                }
+            });
+        }
+    }
+
+    fn open(&mut self, group: GroupId, series: SeriesId, tick: u32, bits: u64) -> u32 {
+        let columns = &mut self.groups.entry(group).or_default().columns;
+        let at = columns.len() as u32;
+        columns.push(Column { series, start: tick, end: OPEN, ticks: vec![tick], bits: vec![bits] });
+        self.by_series.entry(series).or_default().push((group, at));
+        self.bytes += COLUMN_BYTES;
+        at
+    }
+
+    fn change(&mut self, group: GroupId, column: u32, tick: u32, bits: u64) {
+        let group = self.groups.get_mut(&group);
+        let Some(column) = group.and_then(|group| group.columns.get_mut(column as usize)) else { return };
+        if column.bits.last() == Some(&bits) {
+            return;
+        }
+        if column.ticks.last() == Some(&tick) {
+            column.bits.pop();
+            column.bits.push(bits);
+            return;
+        }
+        column.ticks.push(tick);
+        column.bits.push(bits);
+        self.bytes += CHANGE_BYTES;
+    }
+
+    fn close(&mut self, group: GroupId, column: u32, end: u32) {
+        let group = self.groups.get_mut(&group);
+        if let Some(column) = group.and_then(|group| group.columns.get_mut(column as usize)) {
+            column.end = end;
+        }
+    }
+}
+
+/// The writer's view of a source's slots.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    groups: FxHashMap<GroupId, LiveGroup>,
+    /// Series to be given a stale marker at the next tick of their group, with the value and column they had.
+    ending: FxHashMap<SeriesId, (GroupId, LiveSlot)>,
+    /// Series that count towards the limit: live ones, and those that the head already holds.
+    counted: FxHashSet<SeriesId>,
+}
+
+#[derive(Debug, Default)]
+struct LiveGroup {
+    slots: FxHashMap<Slot, LiveSlot>,
+    /// Slots that have had a value: each gives a sample a tick.
+    valued: u64,
+    /// Whether every valued slot has its column in the present head.
+    opened: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct LiveSlot {
+    series: SeriesId,
+    bits: Option<u64>,
+    column: Option<u32>,
+}
+
+impl Live {
+    /// Series that count towards the source's limit.
+    pub(crate) fn counted(&self) -> usize {
+        self.counted.len()
+    }
+
+    pub(crate) fn is_counted(&self, series: SeriesId) -> bool {
+        self.counted.contains(&series)
+    }
+
+    /// Series that wait for their stale marker, by group.
+    pub(crate) fn ending(&self) -> impl Iterator<Item = (GroupId, SeriesId)> {
+        self.ending.iter().map(|(series, (group, _))| (*group, *series))
+    }
+
+    /// Every live series.
+    pub(crate) fn series(&self) -> impl Iterator<Item = SeriesId> {
+        let slots = self.groups.values().flat_map(|group| group.slots.values());
+        slots.map(|slot| slot.series).chain(self.ending.keys().copied())
+    }
+
+    /// Forgets every group; their series end at their group's next tick unless declared again before.
+    pub(crate) fn reset(&mut self) {
+        for (group, mut live) in self.groups.drain() {
+            for (_, slot) in live.slots.drain().filter(|(_, slot)| slot.bits.is_some()) {
+                self.ending.insert(slot.series, (group, slot));
+            }
+        }
+    }
+
+    pub(crate) fn retire(&mut self, group: GroupId, slot: Slot) {
+        let Some(live) = self.groups.get_mut(&group) else { return };
+        if let Some(slot) = live.slots.remove(&slot)
+            && slot.bits.is_some()
+        {
+            live.valued -= 1;
+            self.ending.insert(slot.series, (group, slot));
+        }
+    }
+
+    /// Puts a series into a slot. If it was about to end, it goes on instead.
+    pub(crate) fn declare(&mut self, data: &mut HeadData, group: GroupId, slot: Slot, series: SeriesId) {
+        self.counted.insert(series);
+        let mut column = None;
+        if let Some((old_group, old)) = self.ending.remove(&series) {
+            if old_group == group {
+                column = old.column;
+            } else if let (Some(column), Some(ticks)) = (old.column, data.groups.get(&old_group)) {
+                let end = ticks.ts.len() as u32;
+                data.close(old_group, column, end);
+            }
+        }
+        let live = self.groups.entry(group).or_default();
+        // A column that goes on keeps its place, but its value is the next tick's.
+        live.slots.insert(slot, LiveSlot { series, bits: None, column });
+    }
+
+    /// Puts a series into a slot with the value that it had, as a checkpoint gives it.
+    pub(crate) fn restore(&mut self, group: GroupId, slot: Slot, series: SeriesId, bits: Option<u64>) {
+        self.counted.insert(series);
+        let live = self.groups.entry(group).or_default();
+        live.slots.insert(slot, LiveSlot { series, bits, column: None });
+        live.valued += u64::from(bits.is_some());
+        live.opened = false;
+    }
+
+    /// Marks a series as ending, as a checkpoint gives it.
+    pub(crate) fn restore_ending(&mut self, group: GroupId, series: SeriesId) {
+        self.ending.insert(series, (group, LiveSlot { series, bits: Some(0), column: None }));
+    }
+
+    /// Adds a tick; answers how many samples that is, stale markers left out.
+    pub(crate) fn tick(&mut self, data: &mut HeadData, group: GroupId, ts_ms: i64, changes: &[(Slot, u64)]) -> u64 {
+        let tick = push_tick(data, group, ts_ms);
+        self.end_series(data, group, tick);
+        let live = self.groups.entry(group).or_default();
+        if !live.opened {
+            for slot in live.slots.values_mut().filter(|slot| slot.column.is_none()) {
+                slot.column = slot.bits.map(|bits| data.open(group, slot.series, tick, bits));
+            }
+            live.opened = true;
+        }
+        for (slot, bits) in changes {
+            // A slot that is not here was refused at a limit.
+            let Some(slot) = live.slots.get_mut(slot) else { continue };
+            live.valued += u64::from(slot.bits.is_none());
+            slot.bits = Some(*bits);
+            match slot.column {
+                Some(column) => data.change(group, column, tick, *bits),
+                None => slot.column = Some(data.open(group, slot.series, tick, *bits)),
+            }
+        }
+        data.samples += live.valued;
+        live.valued
+    }
+
+    /// The head was taken away: columns are opened anew at the next tick.
+    pub(crate) fn head_taken(&mut self) {
+        for group in self.groups.values_mut() {
+            group.opened = false;
+            for slot in group.slots.values_mut() {
+                slot.column = None;
+            }
+        }
+        for (_, slot) in self.ending.values_mut() {
+            slot.column = None;
+        }
+        self.counted = self.series().collect();
+    }
+
+    fn end_series(&mut self, data: &mut HeadData, group: GroupId, tick: u32) {
+        if self.ending.is_empty() {
+            return;
+        }
+        self.ending.retain(|series, (of, slot)| {
+            if *of != group {
+                return true;
+            }
+            if slot.bits != Some(STALE_NAN_BITS) {
+                let column = match slot.column {
+                    Some(column) => {
+                        data.change(group, column, tick, STALE_NAN_BITS);
+                        column
+                    }
+                    None => data.open(group, *series, tick, STALE_NAN_BITS),
+                };
+                data.close(group, column, tick + 1);
+            } else if let Some(column) = slot.column {
+                data.close(group, column, tick);
+            }
+            false
+        });
+    }
+}
+
+fn push_tick(data: &mut HeadData, group: GroupId, ts_ms: i64) -> u32 {
+    let group = data.groups.entry(group).or_default();
+    let tick = group.ts.len() as u32;
+    if tick == 0 {
+        group.sorted = true;
+        group.min_ts = ts_ms;
+        group.max_ts = ts_ms;
+    } else {
+        group.sorted &= ts_ms > group.max_ts;
+        group.min_ts = group.min_ts.min(ts_ms);
+        group.max_ts = group.max_ts.max(ts_ms);
+    }
+    group.ts.push(ts_ms);
+    data.bytes += 8;
+    tick
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples(data: &HeadData, series: SeriesId) -> Vec<(i64, u64)> {
+        let (mut ts, mut values) = (Vec::new(), Vec::new());
+        data.samples(series, i64::MIN, i64::MAX, &mut ts, &mut values);
+        ts.into_iter().zip(values.into_iter().map(f64::to_bits)).collect()
+    }
+
+    #[test]
+    fn a_value_holds_until_it_changes_and_a_retired_series_goes_stale_once() {
+        let (mut live, mut data) = (Live::default(), HeadData::default());
+        live.declare(&mut data, 0, 0, 7);
+        live.declare(&mut data, 0, 1, 8);
+        assert_eq!(live.tick(&mut data, 0, 10, &[(0, 1), (1, 5)]), 2);
+        assert_eq!(live.tick(&mut data, 0, 20, &[]), 2);
+        assert_eq!(live.tick(&mut data, 0, 30, &[(0, 2)]), 2);
+        live.retire(0, 1);
+        assert_eq!(live.tick(&mut data, 0, 40, &[]), 1);
+        live.tick(&mut data, 0, 50, &[]);
+        assert_eq!(samples(&data, 7), [(10, 1), (20, 1), (30, 2), (40, 2), (50, 2)]);
+        assert_eq!(samples(&data, 8), [(10, 5), (20, 5), (30, 5), (40, STALE_NAN_BITS)]);
+        let (mut ts, mut values) = (Vec::new(), Vec::new());
+        data.samples(7, 10, 30, &mut ts, &mut values);
+        assert_eq!(ts, [20, 30]);
+    }
+
+    #[test]
+    fn a_new_chain_goes_on_with_what_it_declares_again() {
+        let (mut live, mut data) = (Live::default(), HeadData::default());
+        live.declare(&mut data, 0, 0, 7);
+        live.declare(&mut data, 0, 1, 8);
+        live.tick(&mut data, 0, 10, &[(0, 1), (1, 5)]);
+        live.reset();
+        live.declare(&mut data, 0, 4, 7);
+        live.tick(&mut data, 0, 20, &[(4, 1)]);
+        assert_eq!(samples(&data, 7), [(10, 1), (20, 1)]);
+        assert_eq!(samples(&data, 8), [(10, 5), (20, STALE_NAN_BITS)]);
+        assert_eq!(data.groups[&0].columns.len(), 2);
+    }
+
+    #[test]
+    fn a_head_that_is_taken_away_leaves_the_values_behind() {
+        let (mut live, mut data) = (Live::default(), HeadData::default());
+        live.declare(&mut data, 0, 0, 7);
+        live.declare(&mut data, 0, 1, 8);
+        live.tick(&mut data, 0, 10, &[(0, 1), (1, 5)]);
+        live.retire(0, 1);
+        let mut data = HeadData::default();
+        live.head_taken();
+        live.tick(&mut data, 0, 20, &[]);
+        live.tick(&mut data, 0, 30, &[]);
+        assert_eq!(samples(&data, 7), [(20, 1), (30, 1)]);
+        assert_eq!(samples(&data, 8), [(20, STALE_NAN_BITS)]);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_back_keeps_the_order_of_arrival() {
+        let (mut live, mut data) = (Live::default(), HeadData::default());
+        live.declare(&mut data, 0, 0, 7);
+        live.tick(&mut data, 0, 10, &[(0, 1)]);
+        live.tick(&mut data, 0, 20, &[(0, 2)]);
+        live.tick(&mut data, 0, 10, &[(0, 3)]);
+        assert_eq!(samples(&data, 7), [(10, 1), (20, 2), (10, 3)]);
+        assert!(!data.groups[&0].sorted);
+    }
+}

@@ -1,0 +1,237 @@
+//! The readers' side: series by matchers, their samples over heads and blocks, names, values, figures.
+//!
+//! Locks are taken in this order: the view, the index, a source's data; a thread may leave some out. A reader holds the view while
+//! it copies from a head, so that a rotation cannot hide samples from it; blocks are read without any lock.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use pitwatch_disk::Disk;
+use pitwatch_shared::model::{Labels, MetricType};
+use rustc_hash::FxHashSet;
+
+use crate::block::Block;
+use crate::config::Config;
+use crate::error::QueryError;
+use crate::head::HeadData;
+use crate::index::{Index, SeriesId};
+use crate::matchers::Matcher;
+use crate::seal::Frozen;
+use crate::source::SourceName;
+use crate::stats::{Counters, Stats, count};
+
+/// The store, for readers. Shared between threads; what is appended is seen at once, before it is durable.
+#[derive(Debug)]
+pub struct History {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) dir: PathBuf,
+    pub(crate) config: Config,
+    pub(crate) index: RwLock<Index>,
+    pub(crate) view: RwLock<View>,
+    pub(crate) counters: Counters,
+}
+
+/// Where samples are.
+#[derive(Debug, Default)]
+pub(crate) struct View {
+    pub(crate) heads: BTreeMap<u32, Arc<SourceHead>>,
+    /// A head that is being sealed.
+    pub(crate) frozen: Option<Arc<Frozen>>,
+    /// By number: later ones win over earlier ones.
+    pub(crate) blocks: Vec<Arc<Block>>,
+}
+
+/// What a source sent since the last seal.
+#[derive(Debug)]
+pub(crate) struct SourceHead {
+    pub(crate) name: SourceName,
+    pub(crate) data: RwLock<HeadData>,
+    /// The latest timestamp that it ever sent, or `i64::MIN`.
+    pub(crate) last_ms: AtomicI64,
+}
+
+/// A series of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeriesRef {
+    id: SeriesId,
+    /// Its labels.
+    pub labels: Labels,
+}
+
+impl SeriesRef {
+    /// Its number: the same as long as the store is open, never given to another series.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+}
+
+impl SourceHead {
+    pub(crate) fn new(name: SourceName) -> Self {
+        Self { name, data: RwLock::default(), last_ms: AtomicI64::new(i64::MIN) }
+    }
+}
+
+impl History {
+    /// The series that all matchers mean and that may have samples after `start_ms` and not after `end_ms`, ascending
+    /// by number.
+    ///
+    /// # Errors
+    /// None at present: what is asked here is in memory.
+    pub fn select(&self, matchers: &[Matcher], start_ms: i64, end_ms: i64) -> Result<Vec<SeriesRef>, QueryError> {
+        let (ids, index) = self.matching(matchers, start_ms, end_ms);
+        let found = ids.into_iter().filter_map(|id| Some(SeriesRef { id, labels: index.labels(id)?.clone() }));
+        Ok(found.collect())
+    }
+
+    /// Replaces `ts` and `values` by the series' samples after `start_ms` and not after `end_ms`, ascending, one a
+    /// timestamp (the last written), stale markers among them.
+    ///
+    /// # Errors
+    /// A block that is damaged or cannot be read; it names the file and the part.
+    pub fn samples(
+        &self,
+        series: &SeriesRef,
+        start_ms: i64,
+        end_ms: i64,
+        ts: &mut Vec<i64>,
+        values: &mut Vec<f64>,
+    ) -> Result<(), QueryError> {
+        ts.clear();
+        values.clear();
+        let (mut head_ts, mut head_values) = (Vec::new(), Vec::new());
+        let sources = read(&self.index).sources(series.id).to_vec();
+        let blocks: Vec<Arc<Block>>;
+        {
+            let view = read(&self.view);
+            for (_, data) in sources.iter().filter_map(|source| view.frozen.as_ref()?.sources.get(source)) {
+                data.samples(series.id, start_ms, end_ms, &mut head_ts, &mut head_values);
+            }
+            for head in sources.iter().filter_map(|source| view.heads.get(source)) {
+                read(&head.data).samples(series.id, start_ms, end_ms, &mut head_ts, &mut head_values);
+            }
+            blocks = view.blocks.iter().filter(|block| block.has(series.id, start_ms, end_ms)).cloned().collect();
+        }
+        for block in blocks {
+            block
+                .samples(series.id, start_ms, end_ms, ts, values)
+                .inspect_err(|_| count(&self.counters.corruptions))?;
+        }
+        ts.append(&mut head_ts);
+        values.append(&mut head_values);
+        sort_last_wins(ts, values);
+        Ok(())
+    }
+
+    /// The names of the labels of the series that all matchers mean, sorted.
+    ///
+    /// # Errors
+    /// As [`History::select`].
+    pub fn label_names(&self, matchers: &[Matcher], start_ms: i64, end_ms: i64) -> Result<Vec<String>, QueryError> {
+        let (ids, index) = self.matching(matchers, start_ms, end_ms);
+        let ids = FxHashSet::from_iter(ids);
+        let has = |values: &BTreeMap<Box<str>, Vec<SeriesId>>| values.values().flatten().any(|id| ids.contains(id));
+        Ok(index.postings().filter(|(_, values)| has(values)).map(|(name, _)| name.to_owned()).collect())
+    }
+
+    /// The values of a label over the series that all matchers mean, sorted.
+    ///
+    /// # Errors
+    /// As [`History::select`].
+    pub fn label_values(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        start_ms: i64,
+        end_ms: i64,
+    ) -> Result<Vec<String>, QueryError> {
+        let (ids, index) = self.matching(matchers, start_ms, end_ms);
+        let ids = FxHashSet::from_iter(ids);
+        let values = index.values(name).into_iter().flatten();
+        let found = values.filter(|(_, list)| list.iter().any(|id| ids.contains(id)));
+        Ok(found.map(|(value, _)| value.to_string()).collect())
+    }
+
+    /// Every metric name with its type, sorted by name.
+    #[must_use]
+    pub fn metric_types(&self) -> Vec<(String, MetricType)> {
+        read(&self.index).metrics().map(|(name, kind)| (name.to_owned(), kind)).collect()
+    }
+
+    /// The latest timestamp that a source sent since the store was opened (replayed frames among them).
+    #[must_use]
+    pub fn last_sample_ms(&self, source: &SourceName) -> Option<i64> {
+        let view = read(&self.view);
+        let heads = view.heads.values().filter(|head| head.name == *source);
+        heads.map(|head| head.last_ms.load(Ordering::Relaxed)).max().filter(|last| *last != i64::MIN)
+    }
+
+    /// The store's figures.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let mut stats = self.counters.stats();
+        stats.series = read(&self.index).len() as u64;
+        let view = read(&self.view);
+        stats.sources = view.heads.len() as u64;
+        for head in view.heads.values() {
+            let data = read(&head.data);
+            stats.head_samples += data.samples;
+            stats.head_bytes += data.bytes;
+        }
+        for (_, data) in view.frozen.iter().flat_map(|frozen| frozen.sources.values()) {
+            stats.head_samples += data.samples;
+            stats.head_bytes += data.bytes;
+        }
+        stats.blocks = view.blocks.len() as u64;
+        stats.block_bytes = view.blocks.iter().map(|block| block.bytes()).sum();
+        stats.block_samples = view.blocks.iter().map(|block| block.sample_count()).sum();
+        stats
+    }
+
+    /// The matching series that have samples in the range, and the index that says so.
+    fn matching(&self, matchers: &[Matcher], start: i64, end: i64) -> (Vec<SeriesId>, RwLockReadGuard<'_, Index>) {
+        let view = read(&self.view);
+        let index = read(&self.index);
+        let mut ids = index.select(matchers);
+        let blocks: Vec<_> = view.blocks.iter().filter(|block| block.overlaps(start, end)).collect();
+        ids.retain(|id| {
+            let sources = index.sources(*id).iter();
+            let mut frozen = sources.clone().filter_map(|source| view.frozen.as_ref()?.sources.get(source));
+            let mut heads = sources.filter_map(|source| view.heads.get(source));
+            heads.any(|head| read(&head.data).has(*id, start, end))
+                || frozen.any(|(_, data)| data.has(*id, start, end))
+                || blocks.iter().any(|block| block.has(*id, start, end))
+        });
+        (ids, index)
+    }
+}
+
+/// Locks for reading. What a panicking writer left behind is used: each change is whole or harmless.
+pub(crate) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Locks for writing; see [`read`].
+pub(crate) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Sorts samples by time; of several at one timestamp the last stays.
+pub(crate) fn sort_last_wins(ts: &mut Vec<i64>, values: &mut Vec<f64>) {
+    if ts.windows(2).all(|pair| pair[0] < pair[1]) {
+        return;
+    }
+    let mut samples: Vec<(i64, f64)> = ts.drain(..).zip(values.drain(..)).collect();
+    samples.sort_by_key(|(ts, _)| *ts);
+    for (at, value) in samples {
+        if ts.last() == Some(&at) {
+            values.pop();
+            values.push(value);
+        } else {
+            ts.push(at);
+            values.push(value);
+        }
+    }
+}

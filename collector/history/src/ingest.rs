@@ -1,0 +1,347 @@
+//! The writer's state: every source's decoder, slots and marks, and what a frame does to them. The appender and the
+//! replay of the log both go through here, so that a restart rebuilds what was.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use pitwatch_shared::codec::{Decoded, Decoder, GroupId, SeriesDef, begins_chain};
+use pitwatch_shared::limits;
+use pitwatch_shared::model::{INSTANCE, Labels, Lane, Mark, MetricType};
+use rustc_hash::FxHashMap;
+
+use crate::error::Reject;
+use crate::head::Live;
+use crate::history::{History, SourceHead, read, write};
+use crate::index::SeriesId;
+use crate::recovery::{Loss, RecoveryReport};
+use crate::source::{SourceKind, SourceName};
+use crate::stats::{Refusal, SeriesLimit};
+use crate::wal::record::{self, Record};
+
+/// What a frame came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Appended {
+    /// Samples that the frame stands for, those of refused series left out.
+    pub samples: u64,
+    /// Series that the frame declares and that a limit refused.
+    pub refused_series: u64,
+    /// The frame, or a later one, was taken before; nothing was stored.
+    pub duplicate: bool,
+}
+
+/// Every source of the store.
+#[derive(Debug)]
+pub(crate) struct Ingest {
+    history: Arc<History>,
+    sources: BTreeMap<u32, Source>,
+    ids: FxHashMap<SourceName, u32>,
+    next_id: u32,
+    decoded: Decoded,
+}
+
+/// One source, as the writer has it.
+#[derive(Debug)]
+pub(crate) struct Source {
+    id: u32,
+    name: SourceName,
+    head: Arc<SourceHead>,
+    live: Live,
+    /// The state of the metrics lane; none before its first chain, or after damage to the log.
+    decoder: Option<Decoder>,
+    /// The last frame of the metrics lane.
+    pub(crate) taken: Option<Mark>,
+    /// The last durable one.
+    pub(crate) durable: Option<Mark>,
+}
+
+/// What is to become of a frame.
+pub(crate) enum Check {
+    Duplicate,
+    Next,
+}
+
+impl Ingest {
+    pub(crate) fn new(history: Arc<History>) -> Self {
+        Self { history, sources: BTreeMap::new(), ids: FxHashMap::default(), next_id: 0, decoded: Decoded::default() }
+    }
+
+    pub(crate) fn id(&self, name: &SourceName) -> Option<u32> {
+        self.ids.get(name).copied()
+    }
+
+    pub(crate) fn source(&self, name: &SourceName) -> Option<&Source> {
+        self.sources.get(&self.id(name)?)
+    }
+
+    pub(crate) fn sources(&self) -> impl Iterator<Item = &Source> {
+        self.sources.values()
+    }
+
+    pub(crate) fn sources_mut(&mut self) -> impl Iterator<Item = &mut Source> {
+        self.sources.values_mut()
+    }
+
+    /// Every live series.
+    pub(crate) fn live_series(&self) -> impl Iterator<Item = SeriesId> {
+        self.sources.values().flat_map(|source| source.live.series())
+    }
+
+    /// Gives a new source its number.
+    pub(crate) fn declare(&mut self, name: &SourceName) -> u32 {
+        let id = self.next_id;
+        self.insert(id, name.clone());
+        id
+    }
+
+    pub(crate) fn forget(&mut self, id: u32) {
+        if let Some(source) = self.sources.remove(&id) {
+            self.ids.remove(&source.name);
+            self.history.counters.active_series.fetch_sub(source.live.counted() as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the first frame of a source may be one.
+    pub(crate) fn check_first(mark: Mark, payload: &[u8]) -> Result<Check, Reject> {
+        if payload.len() > limits::FRAME_PAYLOAD_MAX_BYTES {
+            return Err(Reject::TooLarge(payload.len()));
+        }
+        if begins_chain(payload) { Ok(Check::Next) } else { Err(Reject::Gap { last: None, got: mark }) }
+    }
+
+    /// Whether a frame comes when it should.
+    pub(crate) fn check(&self, id: u32, mark: Mark, payload: &[u8]) -> Result<Check, Reject> {
+        let source = self.sources.get(&id);
+        let taken = source.and_then(|source| source.taken);
+        if taken.is_some_and(|taken| mark <= taken) {
+            return Ok(Check::Duplicate);
+        }
+        if payload.len() > limits::FRAME_PAYLOAD_MAX_BYTES {
+            return Err(Reject::TooLarge(payload.len()));
+        }
+        let follows = source.is_some_and(|source| source.decoder.is_some())
+            && taken.is_some_and(|taken| taken.epoch == mark.epoch && taken.seq.checked_add(1) == Some(mark.seq));
+        if follows || begins_chain(payload) { Ok(Check::Next) } else { Err(Reject::Gap { last: taken, got: mark }) }
+    }
+
+    /// Takes a frame that [`Ingest::check`] lets pass. On an error nothing has changed.
+    pub(crate) fn take(&mut self, id: u32, mark: Mark, payload: &[u8]) -> Result<Appended, Reject> {
+        let Some(source) = self.sources.get_mut(&id) else {
+            return Err(Reject::Gap { last: None, got: mark });
+        };
+        source.decoder.get_or_insert_default().decode(payload, &mut self.decoded)?;
+        source.taken = Some(mark);
+        let mut appended = Appended::default();
+        match &self.decoded {
+            Decoded::Schema { reset, group, retire, add } => {
+                if *reset {
+                    source.live.reset();
+                }
+                for slot in retire {
+                    source.live.retire(*group, *slot);
+                }
+                appended.refused_series = source.declare_series(&self.history, *group, add);
+            }
+            Decoded::Tick { group, ts_ms, changes } => {
+                appended.samples = source.live.tick(&mut write(&source.head.data), *group, *ts_ms, changes);
+                source.head.last_ms.fetch_max(*ts_ms, Ordering::Relaxed);
+            }
+        }
+        Ok(appended)
+    }
+
+    /// Does what a record of the log says.
+    pub(crate) fn replay(&mut self, record: Record<'_>, report: &mut RecoveryReport) {
+        match record {
+            Record::Source { id, name } => {
+                if self.sources.get(&id).is_none_or(|source| source.name != name) {
+                    self.forget(id);
+                    self.insert(id, name);
+                }
+            }
+            Record::Forget { source } => self.forget(source),
+            Record::Checkpoint { source, lane: Lane::Metrics, mark, decoder, ending } => {
+                self.restore(source, mark, decoder, &ending);
+            }
+            Record::Frame { source, lane: Lane::Metrics, mark, payload } => {
+                self.replay_frame(source, mark, payload, report);
+            }
+            Record::Checkpoint { .. } | Record::Frame { .. } => {}
+        }
+    }
+
+    /// The records at the begin of a segment that needs none before it.
+    pub(crate) fn checkpoint(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let index = read(&self.history.index);
+        let mut state = Vec::new();
+        for (&id, source) in &self.sources {
+            record::put(&mut out, &Record::Source { id, name: source.name.clone() });
+            let Some(mark) = source.taken else { continue };
+            state.clear();
+            if let Some(decoder) = &source.decoder {
+                decoder.snapshot(&mut state);
+            }
+            let ending = source.live.ending();
+            let ending = ending.filter_map(|(group, series)| Some((group, index.labels(series)?.clone()))).collect();
+            let lane = Lane::Metrics;
+            record::put(&mut out, &Record::Checkpoint { source: id, lane, mark, decoder: &state, ending });
+        }
+        out
+    }
+
+    /// The heads were taken away.
+    pub(crate) fn heads_taken(&mut self) {
+        let mut active = 0;
+        for source in self.sources.values_mut() {
+            source.live.head_taken();
+            active += source.live.counted() as u64;
+        }
+        self.history.counters.active_series.store(active, Ordering::Relaxed);
+    }
+
+    fn insert(&mut self, id: u32, name: SourceName) {
+        self.next_id = self.next_id.max(id.saturating_add(1));
+        let head = Arc::new(SourceHead::new(name.clone()));
+        write(&self.history.view).heads.insert(id, head.clone());
+        self.ids.insert(name.clone(), id);
+        let source = Source { id, name, head, live: Live::default(), decoder: None, taken: None, durable: None };
+        self.sources.insert(id, source);
+    }
+
+    fn replay_frame(&mut self, id: u32, mark: Mark, payload: &[u8], report: &mut RecoveryReport) {
+        let taken = match self.check(id, mark, payload) {
+            Ok(Check::Duplicate) => {
+                report.duplicates += 1;
+                return;
+            }
+            Ok(Check::Next) => self.take(id, mark, payload),
+            Err(reject) => Err(reject),
+        };
+        match taken {
+            Ok(appended) => {
+                report.frames += 1;
+                report.samples += appended.samples;
+            }
+            // What it builds on is lost, so that the lane needs a new chain.
+            Err(_) => {
+                let source = self.sources.get_mut(&id);
+                let name = source.map(|source| {
+                    source.decoder = None;
+                    source.name.clone()
+                });
+                let known = report.losses.iter_mut().find_map(|loss| match loss {
+                    Loss::Frames { source, count } if *source == name => Some(count),
+                    _ => None,
+                });
+                match known {
+                    Some(count) => *count += 1,
+                    None => report.losses.push(Loss::Frames { source: name, count: 1 }),
+                }
+            }
+        }
+    }
+
+    fn restore(&mut self, id: u32, mark: Mark, state: &[u8], ending: &[(GroupId, Labels)]) {
+        let Some(source) = self.sources.get_mut(&id) else { return };
+        if source.taken == Some(mark) && source.decoder.is_some() {
+            return;
+        }
+        source.taken = Some(mark);
+        source.decoder = Decoder::restore(state).ok();
+        let before = source.live.counted() as u64;
+        source.live = Live::default();
+        self.history.counters.active_series.fetch_sub(before, Ordering::Relaxed);
+        let Some(decoder) = source.decoder.take() else { return };
+        for group in decoder.groups() {
+            for state in group.series() {
+                if let Some(series) = source.admit(&self.history, state.series) {
+                    source.live.restore(group.group, state.series.slot, series, state.value_bits);
+                }
+            }
+        }
+        source.decoder = Some(decoder);
+        for (group, labels) in ending {
+            let mut index = write(&self.history.index);
+            let series = index.insert(labels, MetricType::Unknown);
+            index.add_source(series, id);
+            source.live.restore_ending(*group, series);
+        }
+    }
+}
+
+impl Source {
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
+
+    pub(crate) fn name(&self) -> &SourceName {
+        &self.name
+    }
+
+    /// Whether the lane's next frame may go on with a chain.
+    pub(crate) fn has_chain(&self) -> bool {
+        self.decoder.is_some()
+    }
+
+    /// Puts the series of a schema frame into their slots; answers how many a limit refused.
+    fn declare_series(&mut self, history: &History, group: GroupId, add: &[SeriesDef]) -> u64 {
+        let mut refused = 0;
+        for def in add {
+            match self.admit(history, def) {
+                Some(series) => {
+                    let mut data = write(&self.head.data);
+                    self.live.declare(&mut data, group, def.slot, series);
+                }
+                None => refused += 1,
+            }
+        }
+        refused
+    }
+
+    /// The number of a declared series, unless a limit refuses it. Counts it as active.
+    fn admit(&mut self, history: &History, def: &SeriesDef) -> Option<SeriesId> {
+        let labels = match self.name.kind {
+            SourceKind::Internal => def.labels.clone(),
+            SourceKind::Agent => match def.labels.with(INSTANCE, &self.name.name) {
+                Ok(labels) => labels,
+                Err(_) => return self.refuse(history, def, SeriesLimit::Labels),
+            },
+        };
+        let known = read(&history.index).id(&labels);
+        if known.is_some_and(|id| self.live.is_counted(id)) {
+            return Some(self.index(history, &labels, def.kind));
+        }
+        if self.live.counted() >= history.config.series_per_source_max {
+            return self.refuse(history, def, SeriesLimit::PerSource);
+        }
+        let active = &history.counters.active_series;
+        if active.load(Ordering::Relaxed) >= history.config.series_total_max as u64 {
+            return self.refuse(history, def, SeriesLimit::Total);
+        }
+        active.fetch_add(1, Ordering::Relaxed);
+        Some(self.index(history, &labels, def.kind))
+    }
+
+    /// The series' number in the index, which notes its type and that this source has it.
+    fn index(&self, history: &History, labels: &Labels, kind: MetricType) -> SeriesId {
+        {
+            let index = read(&history.index);
+            if let Some(id) = index.id(labels)
+                && index.kind(id) == kind
+                && index.sources(id).contains(&self.id)
+            {
+                return id;
+            }
+        }
+        let mut index = write(&history.index);
+        let id = index.insert(labels, kind);
+        index.add_source(id, self.id);
+        id
+    }
+
+    fn refuse(&self, history: &History, def: &SeriesDef, limit: SeriesLimit) -> Option<SeriesId> {
+        history.counters.refuse(Refusal { source: self.name.clone(), series: def.labels.clone(), limit });
+        None
+    }
+}

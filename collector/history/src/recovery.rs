@@ -1,0 +1,135 @@
+//! What opening a store found: what was replayed, and every loss by its file.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, RwLock};
+
+use pitwatch_disk::Disk;
+
+use crate::appender::Appender;
+use crate::block::BlockError;
+use crate::config::Config;
+use crate::error::OpenError;
+use crate::history::History;
+use crate::ingest::Ingest;
+use crate::source::SourceName;
+use crate::stats::Counters;
+use crate::wal;
+
+/// Where the log's segments are, under the store's directory.
+pub(crate) const WAL_DIR: &str = "wal";
+/// Where the blocks are.
+pub(crate) const BLOCKS_DIR: &str = "blocks";
+
+/// What [`crate::History::open`] found.
+#[derive(Debug, Default)]
+pub struct RecoveryReport {
+    /// Blocks that were opened.
+    pub blocks: usize,
+    /// Log segments that were replayed.
+    pub segments: usize,
+    /// Frames that were replayed into the head.
+    pub frames: u64,
+    /// Samples in them.
+    pub samples: u64,
+    /// Frames that the log held twice; the second was left out.
+    pub duplicates: u64,
+    /// What is damaged or missing. Empty after a clean stop, and after most crashes but for a torn tail.
+    pub losses: Vec<Loss>,
+}
+
+/// Something that opening did not find whole.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Loss {
+    /// The last segment ends in the middle of a record: a crash came before its commit, nothing in it was
+    /// acknowledged. A record at the very end that was damaged later looks the same.
+    TornTail {
+        /// The segment.
+        path: PathBuf,
+        /// Bytes cut off.
+        bytes: u64,
+    },
+    /// A record within a segment is damaged; it and what follows it in the segment is lost.
+    Segment {
+        /// The segment.
+        path: PathBuf,
+        /// Where the damaged record begins.
+        offset: u64,
+        /// Bytes from there to the end of what was durable.
+        bytes: u64,
+    },
+    /// A segment's header is damaged; its records were replayed.
+    Header {
+        /// The segment.
+        path: PathBuf,
+    },
+    /// A segment that a later one continues is not there.
+    MissingSegment {
+        /// The segment.
+        path: PathBuf,
+    },
+    /// Frames that did not follow the ones before them, because those are lost.
+    Frames {
+        /// Whose.
+        source: Option<SourceName>,
+        /// How many.
+        count: u64,
+    },
+    /// A block that cannot be opened; it was left in place, its samples are not to be had.
+    Block(BlockError),
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TornTail { path, bytes } => {
+                write!(f, "{}: torn tail of {bytes} bytes cut off", path.display())
+            }
+            Self::Segment { path, offset, bytes } => {
+                write!(f, "{}: damaged at byte {offset}, {bytes} bytes of the log are lost", path.display())
+            }
+            Self::Header { path } => write!(f, "{}: damaged header, its records were replayed", path.display()),
+            Self::MissingSegment { path } => write!(f, "{}: missing, though a later segment needs it", path.display()),
+            Self::Frames { source: Some(source), count } => {
+                write!(f, "{count} frames of {} follow on lost ones and were left out", source.name)
+            }
+            Self::Frames { source: None, count } => {
+                write!(f, "{count} frames of sources whose names are lost were left out")
+            }
+            Self::Block(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+/// Opens a store: blocks first, then what the log holds beyond them.
+pub(crate) fn open(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    config: Config,
+) -> Result<(Arc<History>, Appender, RecoveryReport), OpenError> {
+    let (wal_dir, blocks_dir) = (dir.join(WAL_DIR), dir.join(BLOCKS_DIR));
+    for path in [&wal_dir, &blocks_dir] {
+        let made = disk.create_dir_all(path);
+        made.map_err(|source| OpenError::Io { action: "make the directory", path: path.clone(), source })?;
+    }
+    let mut report = RecoveryReport::default();
+    let history = Arc::new(History {
+        disk: disk.clone(),
+        dir: dir.to_owned(),
+        config,
+        index: RwLock::default(),
+        view: RwLock::default(),
+        counters: Counters::default(),
+    });
+    let sealed_through = None;
+    let mut ingest = Ingest::new(history.clone());
+    let replayed = wal::replay::replay(&*disk, &wal_dir, sealed_through, &mut report, |record, report| {
+        ingest.replay(record, report);
+    })?;
+    history.counters.corruptions.store(report.losses.len() as u64, Ordering::Relaxed);
+    let writer = wal::Writer::new(disk, wal_dir, replayed.previous, replayed.next_number, replayed.bytes);
+    let appender = Appender::new(history.clone(), ingest, writer);
+    Ok((history, appender, report))
+}

@@ -1,0 +1,134 @@
+//! What a store counts of itself.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use pitwatch_shared::model::Labels;
+
+use crate::source::SourceName;
+
+/// A store's figures at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// Series of the head and of all blocks.
+    pub series: u64,
+    /// Series that count towards the limits: live ones and those of the head.
+    pub active_series: u64,
+    /// Sources that have a head.
+    pub sources: u64,
+    /// Samples appended since the start, replayed ones left out.
+    pub samples_appended: u64,
+    /// Frames appended since the start.
+    pub frames_appended: u64,
+    /// Frames that were taken before and came again.
+    pub frames_duplicate: u64,
+    /// Frames refused as malformed or out of sequence.
+    pub frames_rejected: u64,
+    /// Samples in the head, one being sealed among them.
+    pub head_samples: u64,
+    /// Estimated memory of the head.
+    pub head_bytes: u64,
+    /// Bytes of the write-ahead log that a restart would replay.
+    pub wal_bytes: u64,
+    /// Bytes that wait for a commit.
+    pub wal_pending_bytes: u64,
+    /// Commits that succeeded.
+    pub commits: u64,
+    /// Commits that failed.
+    pub commits_failed: u64,
+    /// Blocks.
+    pub blocks: u64,
+    /// Their bytes.
+    pub block_bytes: u64,
+    /// Samples in them.
+    pub block_samples: u64,
+    /// Heads sealed since the start.
+    pub seals: u64,
+    /// Seals that failed.
+    pub seals_failed: u64,
+    /// Blocks deleted by age or size since the start.
+    pub blocks_deleted: u64,
+    /// Damaged places found since the start, those of the recovery among them.
+    pub corruptions: u64,
+    /// Series declarations refused since the start.
+    pub refused_series: u64,
+    /// The last of them.
+    pub last_refused: Option<Refusal>,
+}
+
+/// A series that a limit refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Who declared it.
+    pub source: SourceName,
+    /// Its labels, as declared.
+    pub series: Labels,
+    /// Which limit.
+    pub limit: SeriesLimit,
+}
+
+/// A limit that refuses series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeriesLimit {
+    /// [`crate::Config::series_per_source_max`].
+    PerSource,
+    /// [`crate::Config::series_total_max`].
+    Total,
+    /// With `instance` the labels are over the model's limits.
+    Labels,
+}
+
+/// The counters behind [`Stats`].
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) active_series: AtomicU64,
+    pub(crate) samples_appended: AtomicU64,
+    pub(crate) frames_appended: AtomicU64,
+    pub(crate) frames_duplicate: AtomicU64,
+    pub(crate) frames_rejected: AtomicU64,
+    pub(crate) wal_bytes: AtomicU64,
+    pub(crate) wal_pending_bytes: AtomicU64,
+    pub(crate) commits: AtomicU64,
+    pub(crate) commits_failed: AtomicU64,
+    pub(crate) seals: AtomicU64,
+    pub(crate) seals_failed: AtomicU64,
+    pub(crate) blocks_deleted: AtomicU64,
+    pub(crate) corruptions: AtomicU64,
+    refused_series: AtomicU64,
+    last_refused: Mutex<Option<Refusal>>,
+}
+
+impl Counters {
+    pub(crate) fn refuse(&self, refusal: Refusal) {
+        self.refused_series.fetch_add(1, Ordering::Relaxed);
+        *self.last_refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
+    }
+
+    /// The counted part of the figures.
+    pub(crate) fn stats(&self) -> Stats {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Stats {
+            active_series: get(&self.active_series),
+            samples_appended: get(&self.samples_appended),
+            frames_appended: get(&self.frames_appended),
+            frames_duplicate: get(&self.frames_duplicate),
+            frames_rejected: get(&self.frames_rejected),
+            wal_bytes: get(&self.wal_bytes),
+            wal_pending_bytes: get(&self.wal_pending_bytes),
+            commits: get(&self.commits),
+            commits_failed: get(&self.commits_failed),
+            seals: get(&self.seals),
+            seals_failed: get(&self.seals_failed),
+            blocks_deleted: get(&self.blocks_deleted),
+            corruptions: get(&self.corruptions),
+            refused_series: get(&self.refused_series),
+            last_refused: self.last_refused.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            ..Stats::default()
+        }
+    }
+}
+
+/// Adds one.
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
