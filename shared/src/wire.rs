@@ -14,6 +14,10 @@ use crate::limits::CONTROL_MESSAGE_MAX_BYTES;
 pub type Format =
     Configuration<true, CONTROL_MESSAGE_MAX_BYTES, BincodeLen, LittleEndian, VarInt, u32, CONTROL_MESSAGE_MAX_BYTES>;
 
+/// What can be read in this format.
+pub trait Message: SchemaReadOwned<Format, Dst = Self> + Sized {}
+impl<T: SchemaReadOwned<Format, Dst = T>> Message for T {}
+
 /// Why bytes are not the message that they should be.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -52,10 +56,7 @@ where
 ///
 /// # Errors
 /// Too many bytes, bytes left over, or anything else than the type's encoding.
-pub fn decode<T>(bytes: &[u8]) -> Result<T, WireError>
-where
-    T: SchemaReadOwned<Format, Dst = T>,
-{
+pub fn decode<T: Message>(bytes: &[u8]) -> Result<T, WireError> {
     if bytes.len() > CONTROL_MESSAGE_MAX_BYTES {
         return Err(WireError::TooLarge(bytes.len()));
     }

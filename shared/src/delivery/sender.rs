@@ -183,6 +183,11 @@ impl<B: Backlog> Sender<B> {
         self.chain_broken || (waiting && self.chain_bytes >= self.limits.chain_bytes)
     }
 
+    /// The chain cannot go on (its encoder failed): the next frame must begin one.
+    pub fn break_chain(&mut self) {
+        self.chain_broken = true;
+    }
+
     /// Queues a frame. One that goes on a broken chain is dropped and counted: ask [`Sender::wants_chain`] first.
     pub fn queue(&mut self, now_ms: i64, begins_chain: bool, payload: Bytes) -> Mark {
         let mark = Mark { seq: self.last_queued.seq + 1, ..self.last_queued };

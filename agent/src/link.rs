@@ -1,0 +1,305 @@
+//! The connection to the collector: TLS over QUIC, the control stream, one stream a lane, and coming back.
+//!
+//! It drives the sender's state machine and decides nothing about frames: what to send, keep or drop is
+//! [`pitwatch_shared::delivery::Sender`]'s matter.
+//!
+//! - `session`: one connection from hello to its end.
+//! - [`enroll`]: the connection that only asks for a certificate.
+
+pub mod enroll;
+mod session;
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use pitwatch_shared::control::CloseCode;
+use pitwatch_shared::delivery::Backlog;
+use pitwatch_shared::identity::tls::{self, Credentials, Trust};
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{ClientConfig, ConnectionError, Endpoint, IdleTimeout, TransportConfig, VarInt};
+use tokio::sync::{Notify, watch};
+use tracing::{info, warn};
+
+use crate::identity::{Identity, IdentityError};
+use crate::lane::MetricsLane;
+
+/// A connection attempt that takes longer is given up, seconds.
+pub const CONNECT_TIMEOUT_SECS: u64 = 10;
+/// NATs forget a silent UDP flow after 20 to 30 s.
+pub const KEEP_ALIVE_SECS: u64 = 12;
+/// A connection without a sign of life for this long is lost, seconds.
+pub const IDLE_TIMEOUT_SECS: u64 = 30;
+/// First step of the backoff, milliseconds.
+pub const BACKOFF_MIN_MS: u64 = 500;
+/// Longest pause between attempts, milliseconds.
+pub const BACKOFF_MAX_MS: u64 = 30_000;
+/// Pause after an answer that only a person can change (revoked, unknown, no common version), milliseconds.
+pub const REFUSED_PAUSE_MS: u64 = 60_000;
+/// Bytes that the collector may send ahead on one stream: control messages are small.
+const RECEIVE_WINDOW_BYTES: u32 = 64 * 1024;
+const SEND_WINDOW_BYTES: u64 = 512 * 1024;
+
+const _: () = assert!(KEEP_ALIVE_SECS * 2 < IDLE_TIMEOUT_SECS);
+
+/// A lane shared between the signals and the link, and the bell that says it has news.
+#[derive(Debug)]
+pub struct SharedLane<B> {
+    lane: Mutex<MetricsLane<B>>,
+    /// Rung when a frame was queued.
+    pub queued: Notify,
+}
+
+impl<B: Backlog> SharedLane<B> {
+    /// Shares a lane.
+    #[must_use]
+    pub fn new(lane: MetricsLane<B>) -> Self {
+        Self { lane: Mutex::new(lane), queued: Notify::new() }
+    }
+
+    /// The lane, for a moment: never held over an await.
+    pub fn lock(&self) -> MutexGuard<'_, MetricsLane<B>> {
+        self.lane.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the link did, for the agent's own metrics.
+#[derive(Debug, Default)]
+pub struct LinkStats {
+    /// A session is up.
+    pub connected: AtomicBool,
+    /// Sessions begun.
+    pub sessions: AtomicU64,
+    /// Attempts that came to nothing.
+    pub failures: AtomicU64,
+    /// UDP payload bytes sent, all sessions.
+    pub udp_sent_bytes: AtomicU64,
+    /// UDP payload bytes received, all sessions.
+    pub udp_received_bytes: AtomicU64,
+    /// End of the certificate's life, seconds since the Unix epoch.
+    pub certificate_not_after_secs: AtomicU64,
+}
+
+/// How to reach the collector and as whom.
+#[derive(Debug)]
+pub struct LinkConfig {
+    /// `host:port`, resolved anew for each attempt.
+    pub collector: String,
+    /// Where the identity lives; a renewed one is written there.
+    pub identity_dir: PathBuf,
+    /// Shown in the collector's list of agents.
+    pub labels: Vec<(String, String)>,
+}
+
+/// Why a session could not begin or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The name does not resolve.
+    #[error("cannot resolve the collector's address {address}")]
+    Resolve {
+        /// As configured.
+        address: String,
+        /// The resolver's reason.
+        source: io::Error,
+    },
+    /// No UDP socket.
+    #[error("cannot open a UDP socket")]
+    Socket(#[source] io::Error),
+    /// Unusable key or certificate.
+    #[error("TLS set-up: {0}")]
+    Tls(String),
+    /// No answer, or the handshake failed.
+    #[error("cannot connect to {address}: {reason}")]
+    Connect {
+        /// As resolved.
+        address: SocketAddr,
+        /// What the transport or TLS said.
+        reason: String,
+    },
+    /// The collector closed the connection and said why.
+    #[error("the collector closed the connection: {reason}")]
+    Closed {
+        /// Its code, if known here.
+        code: Option<CloseCode>,
+        /// Its words.
+        reason: String,
+    },
+    /// The connection was lost.
+    #[error("connection lost: {0}")]
+    Lost(String),
+    /// The collector broke the protocol.
+    #[error("protocol error of the collector: {0}")]
+    Protocol(String),
+    /// The identity's file.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+}
+
+impl LinkError {
+    /// Only a person can change it.
+    fn is_refusal(&self) -> bool {
+        use CloseCode::{NoCertificate, Revoked, Unknown, Version};
+        matches!(self, Self::Closed { code: Some(NoCertificate | Revoked | Unknown | Version), .. })
+    }
+}
+
+/// Keeps a session up until `stop` says otherwise.
+pub async fn run<B: Backlog + Send + 'static>(
+    config: &LinkConfig,
+    mut identity: Identity,
+    lane: &Arc<SharedLane<B>>,
+    stats: &LinkStats,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut backoff = Backoff::default();
+    let mut said = String::new();
+    loop {
+        let session = session::run(config, &identity, lane, stats, &mut backoff);
+        let end = tokio::select! {
+            end = session => end,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        stats.connected.store(false, Ordering::Relaxed);
+        lane.lock().sender().disconnected();
+        let pause_ms = match end {
+            Ok(renewed) => {
+                info!(fingerprint = %renewed.fingerprint(), "certificate renewed, reconnecting with it");
+                identity = renewed;
+                0
+            }
+            Err(error) => {
+                stats.failures.fetch_add(1, Ordering::Relaxed);
+                let pause_ms = if error.is_refusal() { REFUSED_PAUSE_MS } else { backoff.next_ms() };
+                // The same trouble every few seconds is said once.
+                let text = chain(&error);
+                if text != said {
+                    warn!(retry_in_ms = pause_ms, "{text}");
+                    said = text;
+                }
+                pause_ms
+            }
+        };
+        if stats.sessions.load(Ordering::Relaxed) > 0 && backoff.attempt == 0 {
+            said.clear();
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(pause_ms)) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+/// Pauses between attempts: exponential with full jitter, the first within the spread that the collector asked for.
+#[derive(Debug, Default)]
+pub struct Backoff {
+    attempt: u32,
+    spread_ms: u64,
+}
+
+impl Backoff {
+    /// A session is up; after its loss the first pause is random within `spread_ms`.
+    pub fn succeeded(&mut self, spread_ms: u32) {
+        self.attempt = 0;
+        self.spread_ms = u64::from(spread_ms);
+    }
+
+    /// The next pause in milliseconds.
+    pub fn next_ms(&mut self) -> u64 {
+        let step = BACKOFF_MIN_MS.saturating_mul(1 << self.attempt.min(16));
+        let bound = if self.attempt == 0 { step.max(self.spread_ms) } else { step };
+        self.attempt += 1;
+        fastrand::u64(0..=bound.min(BACKOFF_MAX_MS))
+    }
+}
+
+/// The error and its sources in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+/// A client endpoint for one connection to `address`.
+async fn connect(
+    address: &str,
+    trust: Trust,
+    credentials: Option<Credentials>,
+    alpn: &[u8],
+) -> Result<(Endpoint, quinn::Connection), LinkError> {
+    let resolve = |source| LinkError::Resolve { address: address.to_owned(), source };
+    let found = tokio::net::lookup_host(address).await.map_err(resolve)?.next();
+    let target = found.ok_or_else(|| resolve(io::Error::other("no address")))?;
+    let unspecified =
+        if target.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
+    let mut endpoint = Endpoint::client(unspecified).map_err(LinkError::Socket)?;
+    let tls = tls::agent_config(trust, credentials, alpn).map_err(|error| LinkError::Tls(error.to_string()))?;
+    let tls = QuicClientConfig::try_from(tls).map_err(|error| LinkError::Tls(error.to_string()))?;
+    let mut config = ClientConfig::new(Arc::new(tls));
+    config.transport_config(Arc::new(transport()));
+    endpoint.set_default_client_config(config);
+    let refused = |reason: String| LinkError::Connect { address: target, reason };
+    let connecting = endpoint
+        .connect(target, pitwatch_shared::identity::COLLECTOR_NAME)
+        .map_err(|error| refused(error.to_string()))?;
+    match tokio::time::timeout(Duration::from_secs(CONNECT_TIMEOUT_SECS), connecting).await {
+        Ok(Ok(connection)) => Ok((endpoint, connection)),
+        Ok(Err(error)) => Err(match closed(error) {
+            LinkError::Lost(reason) => refused(reason),
+            error => error,
+        }),
+        Err(_) => Err(refused(format!("no answer in {CONNECT_TIMEOUT_SECS} s"))),
+    }
+}
+
+fn transport() -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES))
+        .send_window(SEND_WINDOW_BYTES)
+        .datagram_receive_buffer_size(None)
+        .keep_alive_interval(Some(Duration::from_secs(KEEP_ALIVE_SECS)))
+        .max_idle_timeout(IdleTimeout::try_from(Duration::from_secs(IDLE_TIMEOUT_SECS)).ok());
+    transport
+}
+
+/// What a connection's end means.
+fn closed(error: ConnectionError) -> LinkError {
+    match error {
+        ConnectionError::ApplicationClosed(close) => LinkError::Closed {
+            code: CloseCode::from_number(close.error_code.into_inner()),
+            reason: String::from_utf8_lossy(&close.reason).into_owned(),
+        },
+        ConnectionError::TimedOut => LinkError::Lost("no sign of life".into()),
+        ConnectionError::Reset => LinkError::Lost("the collector restarted".into()),
+        error => LinkError::Lost(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_within_their_bounds() {
+        let mut backoff = Backoff::default();
+        backoff.succeeded(10_000);
+        assert!(
+            (0..200).map(|_| Backoff { attempt: 0, spread_ms: 10_000 }.next_ms()).any(|ms| ms > BACKOFF_MIN_MS * 4)
+        );
+        assert!(backoff.next_ms() <= 10_000);
+        for attempt in 1..40 {
+            assert!(backoff.next_ms() <= (BACKOFF_MIN_MS << attempt.min(16)).min(BACKOFF_MAX_MS));
+        }
+    }
+}
