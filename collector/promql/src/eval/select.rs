@@ -1,0 +1,272 @@
+//! Series selectors: the latest sample at each step, the windows behind each step, and subqueries, whose windows are
+//! made of evaluations. A series is read in pieces of bounded time, so that memory does not grow with the time scanned.
+
+use super::*;
+use crate::ast::{At, DurationExpr, MatrixSelector, Subquery, VectorSelector};
+use crate::source::{Hints, is_stale};
+
+/// The time that one read of a series spans, in milliseconds, unless a window is longer: 36 hours, at one sample a
+/// second 2 MiB.
+const READ_SPAN_MS: i64 = 36 * 3_600_000;
+/// A read spans at least this many windows, for neighbouring reads overlap by one.
+const READ_MIN_WINDOWS: i64 = 8;
+/// With steps this many windows apart, each window is read alone and what lies between is skipped.
+const SPARSE_STEPS: i64 = 4;
+
+/// What a selector of the latest sample yields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Latest {
+    Value,
+    /// The sample's time in seconds.
+    Time,
+}
+
+/// Where the windows of a grid lie: window `i` is `(end + i·step − width, end + i·step]`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reach {
+    end: i64,
+    /// 0 if all steps share a window.
+    step: i64,
+    width: i64,
+    n: usize,
+}
+
+impl Reach {
+    fn last_end(&self) -> i64 {
+        self.end + self.step * (self.n as i64 - 1)
+    }
+
+    fn start(&self) -> i64 {
+        self.end - self.width
+    }
+
+    /// How many steps to read at once.
+    fn steps_a_read(&self) -> usize {
+        if self.step == 0 {
+            return self.n;
+        }
+        if self.step / SPARSE_STEPS >= self.width {
+            return 1;
+        }
+        let span = READ_SPAN_MS.max(self.width.saturating_mul(READ_MIN_WINDOWS));
+        ((span / self.step).max(1) as usize).min(self.n)
+    }
+
+    /// The windows of the steps `first..first + n`.
+    fn part(&self, first: usize, n: usize) -> Reach {
+        Reach { end: self.end + self.step * first as i64, n, ..*self }
+    }
+}
+
+/// The samples behind a run of steps.
+pub(super) struct Window<'w> {
+    pub(super) timestamps: &'w [i64],
+    pub(super) values: &'w [f64],
+    /// The end of the first window.
+    pub(super) end: i64,
+    /// How far apart the ends are; 0 if all steps share a window.
+    pub(super) step: i64,
+    pub(super) width: i64,
+    /// Which step of the grid the first window belongs to.
+    pub(super) first: usize,
+}
+
+/// Computes a value for each step of a run.
+pub(super) type Compute<'c> = &'c mut dyn FnMut(&Window<'_>, &mut [f64]);
+
+impl<'a, S: Source> Evaluator<'a, S> {
+    /// The latest sample of each series at each step.
+    pub(super) fn select_latest(
+        &mut self,
+        selector: &VectorSelector,
+        grid: Grid,
+        latest: Latest,
+        sink: Sink<'_, 'a, S>,
+    ) -> Result<()> {
+        let reach = self.reach(selector.at, selector.offset.as_ref(), self.options.lookback_ms, grid)?;
+        self.series(selector, reach, None, &mut |window, out| pick_latest(window, latest, out), false, sink)
+    }
+
+    /// Hands the windows of a range expression to `compute`, and each series of results to `sink`.
+    pub(super) fn windows(
+        &mut self,
+        arg: &Expr,
+        grid: Grid,
+        function: &'static str,
+        compute: Compute<'_>,
+        sink: Sink<'_, 'a, S>,
+    ) -> Result<()> {
+        match arg.unwrapped() {
+            Expr::Matrix(matrix) => {
+                let reach = self.matrix_reach(matrix, grid)?;
+                self.series(&matrix.vector, reach, Some(function), compute, true, sink)
+            }
+            Expr::Subquery(subquery) => self.subquery(subquery, grid, compute, sink),
+            other => Err(Error::execution(format!("a range vector is needed, got {}", other.value_type().as_str()))),
+        }
+    }
+
+    /// The samples of a range expression as they are.
+    pub(crate) fn raw_samples(&mut self, expr: &Expr, grid: Grid) -> Result<Vec<(Labels, Vec<(i64, f64)>)>> {
+        let mut out: Vec<(Labels, Vec<(i64, f64)>)> = Vec::new();
+        let samples = std::cell::RefCell::new(Vec::new());
+        let mut take = |window: &Window<'_>, out: &mut [f64]| {
+            let start = window.end - window.width;
+            let pairs = window.timestamps.iter().copied().zip(window.values.iter().copied());
+            *samples.borrow_mut() = pairs.filter(|(t, _)| *t > start && *t <= window.end).collect();
+            out[0] = 0.0;
+        };
+        let mut held = Vec::new();
+        self.windows(expr, grid, "", &mut take, &mut |eval, row| {
+            let labels = if row.drop_name { row.labels.without_name() } else { row.labels };
+            let samples = std::mem::take(&mut *samples.borrow_mut());
+            // What has been gathered stays on the account until the answer is complete.
+            held.push(eval.meter.hold(samples.len())?);
+            out.push((labels, samples));
+            Ok(())
+        })?;
+        Ok(out)
+    }
+
+    fn matrix_reach(&mut self, matrix: &MatrixSelector, grid: Grid) -> Result<Reach> {
+        let width = matrix.range.positive_ms(self.times).map_err(Error::Execution)?;
+        self.reach(matrix.vector.at, matrix.vector.offset.as_ref(), width, grid)
+    }
+
+    fn reach(&self, at: Option<At>, offset: Option<&DurationExpr>, width: i64, grid: Grid) -> Result<Reach> {
+        let offset = offset.map_or(Ok(0), |o| o.ms(self.times)).map_err(Error::Execution)?;
+        let (from, step) = match at {
+            None => (grid.start, grid.step),
+            Some(At::TimeMs(ms)) => (ms, 0),
+            Some(At::Start) => (self.bounds.0, 0),
+            Some(At::End) => (self.bounds.1, 0),
+        };
+        Ok(Reach { end: from - offset, step: if grid.n > 1 { step } else { 0 }, width, n: grid.n })
+    }
+
+    /// Reads each selected series, computes its row and hands it on.
+    fn series(
+        &mut self,
+        selector: &VectorSelector,
+        reach: Reach,
+        function: Option<&'static str>,
+        compute: Compute<'_>,
+        drop_stale: bool,
+        sink: Sink<'_, 'a, S>,
+    ) -> Result<()> {
+        let hints = Hints { step_ms: reach.step, window_ms: reach.width, function };
+        let (start, end) = (reach.start(), reach.last_end());
+        let mut series = self.source.select_for(&selector.matchers, start, end, hints).map_err(Error::Source)?;
+        series.sort_by(|a, b| a.0.cmp(&b.0));
+        self.stats.series += series.len() as u64;
+        let mut buffer = self.buffers.pop().unwrap_or_default();
+        for (labels, handle) in series {
+            self.check()?;
+            let mut points = self.points(reach.n, ABSENT)?;
+            let (mut first, steps) = (0, reach.steps_a_read());
+            while first < reach.n {
+                let part = reach.part(first, steps.min(reach.n - first));
+                self.read(&handle, part, drop_stale, &mut buffer)?;
+                if !buffer.is_empty() {
+                    let out = &mut points[first..first + part.n];
+                    compute(&window(&buffer, part, first), out);
+                }
+                first += part.n;
+            }
+            if points.iter().any(|v| is_present(*v)) {
+                sink(self, Row { labels, drop_name: false, points })?;
+            }
+        }
+        self.buffers.push(buffer);
+        Ok(())
+    }
+
+    fn read(&mut self, handle: &S::Series, reach: Reach, drop_stale: bool, out: &mut SampleBuf) -> Result<()> {
+        self.source.samples(handle, reach.start(), reach.last_end(), out).map_err(Error::Source)?;
+        self.stats.samples += out.len() as u64;
+        self.meter.allow(out.len())?;
+        if drop_stale {
+            out.drop_stale();
+        }
+        // A long series in many pieces must not outlast its welcome.
+        self.check()
+    }
+
+    /// Evaluates the inner expression on the subquery's own grid and takes windows of what comes out.
+    fn subquery(&mut self, subquery: &Subquery, grid: Grid, compute: Compute<'_>, sink: Sink<'_, 'a, S>) -> Result<()> {
+        let width = subquery.range.positive_ms(self.times).map_err(Error::Execution)?;
+        let reach = self.reach(subquery.at, subquery.offset.as_ref(), width, grid)?;
+        let step = match &subquery.step {
+            Some(step) => step.positive_ms(self.times).map_err(Error::Execution)?,
+            None => self.options.default_subquery_step_ms.max(1),
+        };
+        // The first multiple of the step strictly after the first window's start.
+        let start = (reach.start().div_euclid(step) + 1) * step;
+        let last = reach.last_end();
+        if last < start {
+            return Ok(());
+        }
+        let n = ((last - start) / step) as usize + 1;
+        self.meter.allow(n)?;
+        let inner = Grid { start, step, n };
+        let mut buffer = self.buffers.pop().unwrap_or_default();
+        self.stream(&subquery.expr, inner, &mut |eval, row| {
+            buffer.clear();
+            for (i, value) in row.points.iter().enumerate().filter(|(_, v)| is_present(**v)) {
+                buffer.push(inner.time(i), *value);
+            }
+            let Row { labels, drop_name, .. } = row;
+            let mut points = eval.points(reach.n, ABSENT)?;
+            compute(&window(&buffer, reach, 0), &mut points);
+            if points.iter().any(|v| is_present(*v)) {
+                sink(eval, Row { labels, drop_name, points })?;
+            }
+            Ok(())
+        })?;
+        self.buffers.push(buffer);
+        Ok(())
+    }
+}
+
+fn window(buffer: &SampleBuf, reach: Reach, first: usize) -> Window<'_> {
+    Window {
+        timestamps: &buffer.timestamps,
+        values: &buffer.values,
+        end: reach.end,
+        step: reach.step,
+        width: reach.width,
+        first,
+    }
+}
+
+impl Window<'_> {
+    /// Calls `f` with each step and the bounds of its samples.
+    #[inline]
+    pub(super) fn for_each(&self, n: usize, mut f: impl FnMut(usize, usize, usize)) {
+        let (mut low, mut high) = (0, 0);
+        let len = self.timestamps.len();
+        for i in 0..n {
+            let end = self.end + self.step * i as i64;
+            let start = end - self.width;
+            while high < len && self.timestamps[high] <= end {
+                high += 1;
+            }
+            while low < high && self.timestamps[low] <= start {
+                low += 1;
+            }
+            f(i, low, high);
+        }
+    }
+}
+
+/// The last sample of each window, unless it says that the series has ended.
+fn pick_latest(window: &Window<'_>, latest: Latest, out: &mut [f64]) {
+    window.for_each(out.len(), |i, low, high| {
+        if low < high && !is_stale(window.values[high - 1]) {
+            out[i] = match latest {
+                Latest::Value => window.values[high - 1],
+                Latest::Time => window.timestamps[high - 1] as f64 / 1000.0,
+            };
+        }
+    });
+}

@@ -1,0 +1,200 @@
+//! Functions of the samples in a window. A step costs as much as the samples that enter and leave its window, not as
+//! those in it, wherever the function allows it.
+
+use super::fold::{Greatest, Least, Mean, Spread, Sum, mean, slide};
+use super::points::ABSENT;
+use super::select::Window;
+use super::{Grid, Scalars};
+use crate::functions::WindowCode;
+
+/// Computes `code` for a run of steps. `param` is the scalar argument of those functions that have one.
+pub(super) fn compute(code: WindowCode, window: &Window<'_>, grid: Grid, param: &Scalars, out: &mut [f64]) {
+    let (times, values) = (window.timestamps, window.values);
+    match code {
+        WindowCode::Rate | WindowCode::Increase | WindowCode::Delta => extrapolated(code, window, out),
+        WindowCode::Irate | WindowCode::Idelta => each_of(window, 2, out, |low, high| {
+            let _ = low;
+            last_change(code == WindowCode::Irate, &times[high - 2..high], &values[high - 2..high])
+        }),
+        WindowCode::Count => each_of(window, 1, out, |low, high| (high - low) as f64),
+        WindowCode::Present => each_of(window, 1, out, |_, _| 1.0),
+        WindowCode::First => each_of(window, 1, out, |low, _| values[low]),
+        WindowCode::Last => each_of(window, 1, out, |_, high| values[high - 1]),
+        WindowCode::Changes => count_pairs(window, out, |a, b| a != b && !(a.is_nan() && b.is_nan())),
+        WindowCode::Resets => count_pairs(window, out, |a, b| b < a),
+        WindowCode::Sum => slide::<Sum>(window, out, |f, _| f.value()),
+        WindowCode::Avg => slide::<Sum>(window, out, |f, run| {
+            // The slow way copes with an overflow, and is exact to the bit for what is evaluated but once.
+            if f.sum.is_infinite() || run.len() < 64 {
+                return mean(run);
+            }
+            f.sum / run.len() as f64 + f.lost / run.len() as f64
+        }),
+        WindowCode::Min => slide::<Least>(window, out, |f, _| f.0),
+        WindowCode::Max => slide::<Greatest>(window, out, |f, _| f.0),
+        WindowCode::Stdvar => slide::<Spread>(window, out, |f, _| f.variance()),
+        WindowCode::Stddev => slide::<Spread>(window, out, |f, _| f.variance().sqrt()),
+        WindowCode::Deriv => {
+            each_of(window, 2, out, |low, high| regression(&times[low..high], &values[low..high], times[low]).0)
+        }
+        WindowCode::PredictLinear => {
+            let first = window.first;
+            window.for_each(out.len(), |i, low, high| {
+                if high - low >= 2 {
+                    let now = grid.time(first + i);
+                    let (slope, intercept) = regression(&times[low..high], &values[low..high], now);
+                    out[i] = slope * param.at(first + i) + intercept;
+                }
+            });
+        }
+        WindowCode::Quantile => {
+            let mut sorted = Vec::new();
+            let first = window.first;
+            window.for_each(out.len(), |i, low, high| {
+                if low < high {
+                    sorted.clear();
+                    sorted.extend_from_slice(&values[low..high]);
+                    out[i] = quantile(param.at(first + i), &mut sorted);
+                }
+            });
+        }
+    }
+}
+
+/// Stores `f(first, end)` for each window of at least `least` samples.
+fn each_of(window: &Window<'_>, least: usize, out: &mut [f64], f: impl Fn(usize, usize) -> f64) {
+    window.for_each(out.len(), |i, low, high| {
+        if high - low >= least {
+            out[i] = f(low, high);
+        }
+    });
+}
+
+/// Counts the neighbours in each window for which `test` holds.
+fn count_pairs(window: &Window<'_>, out: &mut [f64], test: impl Fn(f64, f64) -> bool) {
+    let values = window.values;
+    let holds = |k: usize| i64::from(test(values[k - 1], values[k]));
+    // The count is over the pairs that end in `low + 1..high`.
+    let (mut from, mut to, mut count) = (1, 1, 0);
+    window.for_each(out.len(), |i, low, high| {
+        while to < high {
+            count += holds(to);
+            to += 1;
+        }
+        while from < to && from <= low {
+            count -= holds(from);
+            from += 1;
+        }
+        if low < high {
+            out[i] = count as f64;
+        }
+    });
+}
+
+/// `rate`, `increase` and `delta`: the change between the first and the last sample, extrapolated to the window's edges
+/// where the series seems to reach them.
+fn extrapolated(code: WindowCode, window: &Window<'_>, out: &mut [f64]) {
+    let (times, values) = (window.timestamps, window.values);
+    let counter = code != WindowCode::Delta;
+    // Where the counter was reset, by index; those before `stale` have left the window.
+    let mut resets: Vec<usize> = Vec::new();
+    let (mut stale, mut seen) = (0, 1);
+    window.for_each(out.len(), |i, low, high| {
+        if high < low + 2 {
+            return;
+        }
+        let mut change = values[high - 1] - values[low];
+        if counter {
+            for k in seen..high {
+                if values[k] < values[k - 1] {
+                    resets.push(k);
+                }
+            }
+            seen = seen.max(high);
+            while resets.get(stale).is_some_and(|k| *k <= low) {
+                stale += 1;
+            }
+            for k in &resets[stale..] {
+                change += values[k - 1];
+            }
+        }
+        let end = window.end + window.step * i as i64;
+        let edges = ((times[low] - (end - window.width)) as f64 / 1000.0, (end - times[high - 1]) as f64 / 1000.0);
+        let sampled = (times[high - 1] - times[low]) as f64 / 1000.0;
+        let zero = (counter && change > 0.0 && values[low] >= 0.0).then(|| sampled * (values[low] / change));
+        let mut factor = (sampled + reach_out(edges, sampled, high - low, zero)) / sampled;
+        if code == WindowCode::Rate {
+            factor /= window.width as f64 / 1000.0;
+        }
+        out[i] = change * factor;
+    });
+}
+
+/// How far to extrapolate beyond both edges, in seconds. `zero` is how long before the first sample a counter was zero.
+fn reach_out((mut to_start, mut to_end): (f64, f64), sampled: f64, count: usize, zero: Option<f64>) -> f64 {
+    let gap = sampled / (count - 1) as f64;
+    let threshold = gap * 1.1;
+    if to_start >= threshold {
+        to_start = gap / 2.0;
+    }
+    if let Some(zero) = zero
+        && zero < to_start
+    {
+        to_start = zero;
+    }
+    if to_end >= threshold {
+        to_end = gap / 2.0;
+    }
+    to_start + to_end
+}
+
+/// `irate` and `idelta`, of two samples.
+fn last_change(rate: bool, times: &[i64], values: &[f64]) -> f64 {
+    let change = if rate && values[1] < values[0] { values[1] } else { values[1] - values[0] };
+    if rate { change / ((times[1] - times[0]) as f64 / 1000.0) } else { change }
+}
+
+/// The least-squares line through the samples: slope a second and value at `origin`.
+fn regression(times: &[i64], values: &[f64], origin: i64) -> (f64, f64) {
+    if values.iter().all(|v| *v == values[0]) {
+        return if values[0].is_infinite() { (f64::NAN, f64::NAN) } else { (0.0, values[0]) };
+    }
+    let n = values.len() as f64;
+    let (mut x, mut y, mut xy, mut xx) = (Sum::default(), Sum::default(), Sum::default(), Sum::default());
+    for (time, value) in times.iter().zip(values) {
+        let offset = (time - origin) as f64 / 1000.0;
+        x.add(offset);
+        y.add(*value);
+        xy.add(offset * value);
+        xx.add(offset * offset);
+    }
+    let [x, y, xy, xx] = [x, y, xy, xx].map(|s| s.sum + s.lost);
+    let slope = (xy - x * y / n) / (xx - x * x / n);
+    (slope, y / n - slope * x / n)
+}
+
+/// The φ-quantile, interpolated; NaN counts as the smallest value. Reorders the values.
+pub(super) fn quantile(phi: f64, values: &mut [f64]) -> f64 {
+    if values.is_empty() || phi.is_nan() {
+        return f64::NAN;
+    }
+    if phi < 0.0 {
+        return f64::NEG_INFINITY;
+    }
+    if phi > 1.0 {
+        return f64::INFINITY;
+    }
+    let order = |a: &f64, b: &f64| a.partial_cmp(b).unwrap_or_else(|| b.is_nan().cmp(&a.is_nan()));
+    let rank = phi * (values.len() - 1) as f64;
+    let lower = rank.floor() as usize;
+    let weight = rank - rank.floor();
+    let (_, low, above) = values.select_nth_unstable_by(lower, order);
+    let low = *low;
+    let high = above.iter().copied().min_by(order).unwrap_or(low);
+    low * (1.0 - weight) + high * weight
+}
+
+/// The mean of what is pushed, or [`ABSENT`].
+pub(super) fn mean_or_absent(mean: &Mean) -> f64 {
+    if mean.count() > 0.0 { mean.value() } else { ABSENT }
+}

@@ -1,0 +1,129 @@
+//! What the engine asks of a store. Owns the trait and the buffer that samples come in; a store knows nothing else of
+//! the language than matchers.
+
+use crate::error::SourceError;
+use crate::labels::Labels;
+use crate::matcher::Matcher;
+
+/// The bits of the NaN that marks the end of a series.
+pub const STALE_BITS: u64 = 0x7ff0_0000_0000_0002;
+
+/// The value that marks the end of a series.
+pub const STALE: f64 = f64::from_bits(STALE_BITS);
+
+/// Whether a value marks the end of a series. Other NaNs are values like any other.
+#[inline]
+pub fn is_stale(value: f64) -> bool {
+    value.to_bits() == STALE_BITS
+}
+
+/// The samples of one series: times in milliseconds, ascending, and a value for each.
+#[derive(Debug, Clone, Default)]
+pub struct SampleBuf {
+    /// When, in milliseconds.
+    pub timestamps: Vec<i64>,
+    /// The values, parallel to the times.
+    pub values: Vec<f64>,
+}
+
+impl SampleBuf {
+    /// Forgets the samples and keeps the memory.
+    pub fn clear(&mut self) {
+        self.timestamps.clear();
+        self.values.clear();
+    }
+
+    /// Adds a sample; its time must be later than the last.
+    #[inline]
+    pub fn push(&mut self, timestamp_ms: i64, value: f64) {
+        self.timestamps.push(timestamp_ms);
+        self.values.push(value);
+    }
+
+    /// How many samples there are.
+    pub fn len(&self) -> usize {
+        self.timestamps.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.timestamps.is_empty()
+    }
+
+    /// Drops the stale markers.
+    pub(crate) fn drop_stale(&mut self) {
+        let Some(first) = self.values.iter().position(|v| is_stale(*v)) else { return };
+        let mut kept = first;
+        for i in first..self.values.len() {
+            if !is_stale(self.values[i]) {
+                self.timestamps[kept] = self.timestamps[i];
+                self.values[kept] = self.values[i];
+                kept += 1;
+            }
+        }
+        self.timestamps.truncate(kept);
+        self.values.truncate(kept);
+    }
+}
+
+/// What a selection is for. A store that keeps coarser copies of its history can choose among them by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hints {
+    /// How far apart the evaluations are, 0 if there is only one.
+    pub step_ms: i64,
+    /// How far each evaluation looks back.
+    pub window_ms: i64,
+    /// The function that takes the window, if the selector has one: `rate`, `avg_over_time`.
+    pub function: Option<&'static str>,
+}
+
+/// A store of samples, as the evaluator sees it.
+pub trait Source {
+    /// A handle on one series, valid during the query.
+    type Series;
+
+    /// The series that fulfil every matcher and may have samples with `start_ms < time <= end_ms`, in any order.
+    fn select(
+        &self,
+        matchers: &[Matcher],
+        start_ms: i64,
+        end_ms: i64,
+    ) -> std::result::Result<Vec<(Labels, Self::Series)>, SourceError>;
+
+    /// Replaces `out` with the samples of the series with `start_ms < time <= end_ms`, stale markers included.
+    fn samples(
+        &self,
+        series: &Self::Series,
+        start_ms: i64,
+        end_ms: i64,
+        out: &mut SampleBuf,
+    ) -> std::result::Result<(), SourceError>;
+
+    /// As [`Source::select`], with a word on what the samples are for. The engine calls only this one.
+    fn select_for(
+        &self,
+        matchers: &[Matcher],
+        start_ms: i64,
+        end_ms: i64,
+        hints: Hints,
+    ) -> std::result::Result<Vec<(Labels, Self::Series)>, SourceError> {
+        let _ = hints;
+        self.select(matchers, start_ms, end_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stale_markers_are_dropped_and_other_nans_stay() {
+        let mut buf = SampleBuf::default();
+        for (t, v) in [(1, 1.0), (2, STALE), (3, f64::NAN), (4, STALE), (5, 5.0)] {
+            buf.push(t, v);
+        }
+        buf.drop_stale();
+        assert_eq!(buf.timestamps, [1, 3, 5]);
+        assert!(buf.values[1].is_nan());
+    }
+}
