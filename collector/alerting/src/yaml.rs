@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn broken_files_say_where() {
-        assert_eq!(parse("a: b\nc: [1, 2\n").unwrap_err().0, 3);
+        assert_eq!(parse("a: b\nc: [1, 2\n").unwrap_err().0, 2);
         assert_eq!(parse("a: 1\n---\nb: 2\n").unwrap_err().0, 2);
         let deep = "[".repeat(100) + &"]".repeat(100);
         assert!(parse(&deep).unwrap_err().1.contains("deeper"));

@@ -26,6 +26,7 @@ pub(super) fn file<P>(name: &str, text: &str, prepare: Prepare<'_, P>) -> Result
     match reader.errors.is_empty() {
         true => Ok(RuleFile { name: name.into(), groups }),
         false => {
+            reader.errors.sort_by_key(|error| error.line);
             let more = reader.errors.len().saturating_sub(limits::RULE_ERRORS_MAX);
             if more > 0 {
                 reader.errors.truncate(limits::RULE_ERRORS_MAX);
