@@ -5,10 +5,14 @@
 //! - [`lane`]: ticks in, numbered frames out.
 //! - [`identity`]: the key and the certificate on disk.
 //! - [`link`]: enrolment and the connection to the collector.
+//! - [`config`]: agent.toml, as written and as checked.
+//! - [`signals`]: what is read of this host, how often, and the series that come of it.
+//! - [`exposition`]: the text format, for `once`.
 
+pub mod config;
+pub mod exposition;
 pub mod identity;
 pub mod lane;
 pub mod link;
-pub mod spool;
-pub mod exposition;
 pub mod signals;
+pub mod spool;

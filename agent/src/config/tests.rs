@@ -1,0 +1,1 @@
+//! Good files, and one bad file for each rule of the config.

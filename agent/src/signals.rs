@@ -1,0 +1,303 @@
+//! This host's signals: what is read where and how often, and the series that come of it.
+//!
+//! [`Signals`] holds the sources in groups of one cadence each; gathering a group reads its sources into its
+//! [`Table`], whose values, schema changes and live series the run loop turns into frames. A source that fails is
+//! counted in `pitwatch_agent_source_errors_total{source=…}`, its series end until it comes back, and the others go
+//! on.
+//!
+//! In reading order:
+//! - [`metric`], [`table`]: what is known of a metric; slots, values, schema changes.
+//! - `parse`, `source`: bytes to numbers; held files, keyed entries, the trait of a source.
+//! - sources of the vitals (1 s): `cpu`, `memory`, `numbers`, `pressure`, `disks`, `network`, `netstat`.
+//! - slower ones: `interfaces`, `filesystems` with its `prober`, `processes`, `facts`, `agent`.
+//!
+//! Names and labels are node_exporter's. What of its default metrics is absent, and why, stands in
+//! docs/reference/signals.md, which is made from [`REGISTRY`].
+//!
+//! What it leaves to others: timers (the run loop's), frames (`pitwatch_shared::codec`), the text format
+//! ([`crate::exposition`]).
+
+mod agent;
+mod cpu;
+mod disks;
+mod facts;
+mod filesystems;
+mod interfaces;
+mod memory;
+pub mod metric;
+mod netstat;
+mod network;
+mod numbers;
+mod parse;
+mod pressure;
+mod prober;
+mod processes;
+#[cfg(test)]
+mod reference;
+mod source;
+pub mod table;
+#[cfg(test)]
+mod testing;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pitwatch_shared::codec::GroupId;
+
+pub use self::agent::Runtime;
+pub use self::metric::Metric;
+pub use self::source::{Now, SourceError};
+pub use self::table::{Changes, Table};
+
+use self::agent::{Agent, Counts};
+use self::source::{Buffer, Pass, Sink, Source};
+use self::table::Handle;
+
+/// How the host is looked at: cadences and limits of the config, roots of the files.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SignalsConfig {
+    /// Of the host's vitals.
+    pub cadence: Duration,
+    /// Of the top processes.
+    pub process_cadence: Duration,
+    /// How many processes by CPU, and how many by memory.
+    pub process_top: usize,
+    /// Of filesystems' space.
+    pub filesystem_cadence: Duration,
+    /// Of interfaces' states.
+    pub interface_cadence: Duration,
+    /// Of what seldom changes: kernel, distribution.
+    pub facts_cadence: Duration,
+    /// Of the agent's own counters.
+    pub agent_cadence: Duration,
+    /// Where /proc is.
+    pub proc_root: PathBuf,
+    /// Where /sys is.
+    pub sys_root: PathBuf,
+    /// Where the host's own root is.
+    pub root: PathBuf,
+}
+
+impl Default for SignalsConfig {
+    fn default() -> Self {
+        Self {
+            cadence: Duration::from_secs(1),
+            process_cadence: Duration::from_secs(5),
+            process_top: 10,
+            filesystem_cadence: Duration::from_secs(10),
+            interface_cadence: Duration::from_secs(10),
+            facts_cadence: Duration::from_secs(60),
+            agent_cadence: Duration::from_secs(10),
+            proc_root: "/proc".into(),
+            sys_root: "/sys".into(),
+            root: "/".into(),
+        }
+    }
+}
+
+/// The host's vitals.
+pub const VITALS: GroupId = 0;
+/// The top processes.
+pub const PROCESSES: GroupId = 1;
+/// Filesystems' space.
+pub const FILESYSTEMS: GroupId = 2;
+/// Interfaces' states.
+pub const INTERFACES: GroupId = 3;
+/// What seldom changes.
+pub const FACTS: GroupId = 4;
+/// The agent's own counters.
+pub const AGENT: GroupId = 5;
+const GROUPS: usize = 6;
+
+/// A set of series sampled together at one cadence: a group of the codec.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// Its number in the frames.
+    pub id: GroupId,
+    /// Its name in docs and in the agent's own metrics.
+    pub name: &'static str,
+    /// How often it is gathered.
+    pub cadence: Duration,
+}
+
+/// Every metric that the agent can give, by the group that gives it.
+pub static REGISTRY: [(GroupId, &[Metric]); 22] = [
+    (VITALS, &cpu::METRICS),
+    (VITALS, &memory::MEMINFO),
+    (VITALS, &memory::VMSTAT),
+    (VITALS, &disks::METRICS),
+    (VITALS, &network::METRICS),
+    (VITALS, &network::SOFTNET),
+    (VITALS, &netstat::NETSTAT),
+    (VITALS, &netstat::SOCKSTAT),
+    (VITALS, &pressure::METRICS),
+    (VITALS, &numbers::LOAD),
+    (VITALS, &numbers::OPEN_FILES),
+    (VITALS, &numbers::ENTROPY),
+    (VITALS, &numbers::CONNTRACK),
+    (VITALS, &numbers::CLOCK),
+    (PROCESSES, &processes::METRICS),
+    (FILESYSTEMS, &filesystems::METRICS),
+    (INTERFACES, &interfaces::NUMBERS),
+    (INTERFACES, &interfaces::TEXTS),
+    (FACTS, &facts::UNAME),
+    (FACTS, &facts::OS),
+    (AGENT, &agent::METRICS),
+    (AGENT, &agent::RUNTIME),
+];
+
+/// What is known of the metric called `name`.
+#[must_use]
+pub fn metric(name: &str) -> Option<&'static Metric> {
+    let mut metrics = REGISTRY.iter().flat_map(|(_, metrics)| metrics.iter());
+    metrics.find(|metric| metric.covers(name))
+}
+
+/// How often a source failed, and whether it does now.
+struct Failures {
+    source: &'static str,
+    count: u64,
+    /// The last gathering failed as a whole: it was logged when that began.
+    failing: bool,
+    handle: Handle,
+}
+
+/// The signals of this host.
+pub struct Signals {
+    groups: [Group; GROUPS],
+    tables: [Table; GROUPS],
+    sources: Vec<(GroupId, Box<dyn Source>)>,
+    /// Of each source, then of the agent's own signals.
+    failures: Vec<Failures>,
+    agent: Agent,
+    series: [[Handle; 2]; GROUPS],
+    buffer: Buffer,
+}
+
+impl Signals {
+    /// The signals that `config` asks for; every series will carry `labels`. Nothing is read yet.
+    #[must_use]
+    pub fn new(config: &SignalsConfig, labels: &[(String, String)]) -> Self {
+        let sources = sources(config);
+        let names = sources.iter().map(|(_, source)| source.name()).chain(["agent"]);
+        let failures = names.map(|source| Failures { source, count: 0, failing: false, handle: Handle::default() });
+        Self {
+            groups: groups(config),
+            tables: std::array::from_fn(|_| Table::new(labels)),
+            failures: failures.collect(),
+            sources,
+            agent: Agent::new(&config.proc_root),
+            series: Default::default(),
+            buffer: Buffer::new(),
+        }
+    }
+
+    /// The groups, by their ids from 0 on.
+    #[must_use]
+    pub fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// A group's series as they were last gathered.
+    ///
+    /// # Panics
+    /// If `group` is none of [`Signals::groups`].
+    pub fn table(&mut self, group: GroupId) -> &mut Table {
+        &mut self.tables[usize::from(group)]
+    }
+
+    /// Hands in what the run loop counts; given with the next gathering of [`AGENT`].
+    pub fn set_runtime(&mut self, runtime: Runtime) {
+        self.agent.runtime = Some(runtime);
+    }
+
+    /// Reads the sources of `group` into its table: one tick. Whatever fails is counted and holds up nothing else.
+    ///
+    /// # Panics
+    /// If `group` is none of [`Signals::groups`].
+    pub fn gather(&mut self, group: GroupId, now: Now) -> &mut Table {
+        let counts = (group == AGENT).then(|| self.group_counts());
+        let table = &mut self.tables[usize::from(group)];
+        table.begin();
+        for ((of, source), failures) in self.sources.iter_mut().zip(&mut self.failures) {
+            if *of != group {
+                continue;
+            }
+            let mut pass = Pass { sink: Sink { table, malformed: 0 }, buffer: &mut self.buffer, now };
+            let outcome = source.gather(&mut pass);
+            failures.note(pass.sink.malformed, outcome);
+        }
+        if let Some(groups) = counts {
+            let mut pass = Pass { sink: Sink { table, malformed: 0 }, buffer: &mut self.buffer, now };
+            let counts = Counts { failures: &mut self.failures, groups, series: &mut self.series };
+            let outcome = self.agent.gather(&mut pass, counts);
+            let malformed = pass.sink.malformed;
+            if let Some(failures) = self.failures.last_mut() {
+                failures.note(malformed, outcome);
+            }
+        }
+        table.end();
+        table
+    }
+
+    /// Of each group its name, its live and its refused series.
+    fn group_counts(&self) -> [(&'static str, usize, u64); GROUPS] {
+        std::array::from_fn(|at| (self.groups[at].name, self.tables[at].len(), self.tables[at].refused()))
+    }
+}
+
+impl Failures {
+    fn note(&mut self, malformed: u64, outcome: Result<(), SourceError>) {
+        self.count += malformed + u64::from(outcome.is_err());
+        match outcome {
+            Err(error) if !self.failing => {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(source = self.source, error, "a source of signals fails; its series end meanwhile");
+                self.failing = true;
+            }
+            Ok(()) if self.failing => {
+                tracing::info!(source = self.source, "the source of signals is back");
+                self.failing = false;
+            }
+            _ => {}
+        }
+    }
+}
+
+fn groups(config: &SignalsConfig) -> [Group; GROUPS] {
+    let group = |id, name, cadence| Group { id, name, cadence };
+    [
+        group(VITALS, "vitals", config.cadence),
+        group(PROCESSES, "processes", config.process_cadence),
+        group(FILESYSTEMS, "filesystems", config.filesystem_cadence),
+        group(INTERFACES, "interfaces", config.interface_cadence),
+        group(FACTS, "facts", config.facts_cadence),
+        group(AGENT, "agent", config.agent_cadence),
+    ]
+}
+
+fn sources(config: &SignalsConfig) -> Vec<(GroupId, Box<dyn Source>)> {
+    let (proc, sys, root) = (&*config.proc_root, &*config.sys_root, &*config.root);
+    let mut sources: Vec<(GroupId, Box<dyn Source>)> = vec![
+        (VITALS, Box::new(cpu::Cpu::new(proc))),
+        (VITALS, Box::new(memory::Memory::new(proc))),
+        (VITALS, Box::new(memory::Vmstat::new(proc))),
+        (VITALS, Box::new(disks::Disks::new(proc))),
+        (VITALS, Box::new(network::Network::new(proc))),
+        (VITALS, Box::new(network::Softnet::new(proc))),
+        (VITALS, Box::new(netstat::Netstat::new(proc))),
+        (VITALS, Box::new(netstat::Sockstat::new(proc))),
+        (VITALS, Box::new(pressure::Pressure::new(proc))),
+        (VITALS, Box::new(numbers::Clock::default())),
+        (PROCESSES, Box::new(processes::Processes::new(proc, config.process_top))),
+        (FILESYSTEMS, Box::new(filesystems::Filesystems::new(proc, root, Arc::new(prober::statvfs)))),
+        (INTERFACES, Box::new(interfaces::Interfaces::new(sys))),
+        (FACTS, Box::new(facts::Uname::default())),
+        (FACTS, Box::new(facts::Os::new(root))),
+    ];
+    for layout in &numbers::LAYOUTS {
+        sources.push((VITALS, Box::new(numbers::Numbers::new(proc, layout))));
+    }
+    sources
+}

@@ -1,0 +1,144 @@
+//! The agent on itself: what it costs, what failed, and what its run loop counts.
+
+use std::path::Path;
+
+use rustix::time::{ClockId, clock_gettime};
+
+use super::metric::Metric;
+use super::parse;
+use super::source::{HeldFile, Pass, SourceError};
+use super::table::Handle;
+use super::{Failures, GROUPS};
+
+/// What the run loop counts and hands in with [`super::Signals::set_runtime`].
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Runtime {
+    /// Whether the agent is connected to its collector.
+    pub connected: bool,
+    /// Connections lost so far.
+    pub reconnects: u64,
+    /// Bytes of frames in memory that are not acknowledged.
+    pub queue_bytes: u64,
+    /// Bytes of frames on disk that are not acknowledged.
+    pub spool_bytes: u64,
+    /// Frames put into the lanes so far.
+    pub frames: u64,
+    /// Frames acknowledged so far.
+    pub frames_acked: u64,
+    /// Frames dropped so far at a limit, the oldest first.
+    pub frames_dropped: u64,
+    /// Samples in the frames dropped.
+    pub samples_dropped: u64,
+}
+
+/// What [`super::Signals`] itself counts.
+pub(super) struct Counts<'a> {
+    pub(super) failures: &'a mut [Failures],
+    /// Of each group its name, its live and its refused series.
+    pub(super) groups: [(&'static str, usize, u64); GROUPS],
+    /// The series of the last two by group.
+    pub(super) series: &'a mut [[Handle; 2]; GROUPS],
+}
+
+const RUN: &str = "the agent's run loop";
+
+/// What the agent says of itself.
+pub(super) static METRICS: [Metric; 7] = [
+    Metric::gauge("pitwatch_agent_build_info", "", "the agent", "The agent's version; always 1.").by(&["version"]),
+    Metric::counter("pitwatch_agent_cpu_seconds_total", "seconds", "clock_gettime(2)", "CPU time that the agent used."),
+    Metric::gauge(
+        "pitwatch_agent_resident_memory_bytes",
+        "bytes",
+        "/proc/self/statm",
+        "Memory of the agent that is in RAM.",
+    ),
+    Metric::gauge("pitwatch_agent_start_time_seconds", "seconds since the epoch", "the agent", "When the agent began."),
+    Metric::counter(
+        "pitwatch_agent_source_errors_total",
+        "errors",
+        "the agent",
+        "Reads of a source that failed, and fields of it that were not what they should be.",
+    )
+    .by(&["source"]),
+    Metric::gauge("pitwatch_agent_series", "series", "the agent", "Live series of a group.").by(&["group"]),
+    Metric::counter(
+        "pitwatch_agent_series_refused_total",
+        "series",
+        "the agent",
+        "Series not taken: over the limit of a group, a twin of another, or with labels beyond the limits.",
+    )
+    .by(&["group"]),
+];
+
+/// What the run loop counts, in the order of [`values`].
+pub(super) static RUNTIME: [Metric; 8] = [
+    Metric::gauge("pitwatch_agent_connected", "", RUN, "Whether the agent is connected to its collector."),
+    Metric::counter("pitwatch_agent_reconnects_total", "connections", RUN, "Connections lost."),
+    Metric::gauge("pitwatch_agent_queue_bytes", "bytes", RUN, "Frames in memory that are not acknowledged."),
+    Metric::gauge("pitwatch_agent_spool_bytes", "bytes", RUN, "Frames on disk that are not acknowledged."),
+    Metric::counter("pitwatch_agent_frames_total", "frames", RUN, "Frames put into the lanes."),
+    Metric::counter("pitwatch_agent_frames_acked_total", "frames", RUN, "Frames acknowledged by the collector."),
+    Metric::counter("pitwatch_agent_frames_dropped_total", "frames", RUN, "Frames dropped at a limit, oldest first."),
+    Metric::counter("pitwatch_agent_samples_dropped_total", "samples", RUN, "Samples in the frames dropped."),
+];
+
+fn values(runtime: &Runtime) -> [f64; RUNTIME.len()] {
+    [
+        f64::from(u8::from(runtime.connected)),
+        runtime.reconnects as f64,
+        runtime.queue_bytes as f64,
+        runtime.spool_bytes as f64,
+        runtime.frames as f64,
+        runtime.frames_acked as f64,
+        runtime.frames_dropped as f64,
+        runtime.samples_dropped as f64,
+    ]
+}
+
+/// The agent's own signals.
+pub(super) struct Agent {
+    statm: HeldFile,
+    began_ms: Option<i64>,
+    pub(super) runtime: Option<Runtime>,
+    handles: [Handle; 4],
+    runtime_handles: [Handle; RUNTIME.len()],
+}
+
+impl Agent {
+    pub(super) fn new(proc_root: &Path) -> Self {
+        Self {
+            statm: HeldFile::required(proc_root.join("self/statm")),
+            began_ms: None,
+            runtime: None,
+            handles: Default::default(),
+            runtime_handles: Default::default(),
+        }
+    }
+
+    pub(super) fn gather(&mut self, pass: &mut Pass<'_>, counts: Counts<'_>) -> Result<(), SourceError> {
+        let [build, cpu, memory, start] = &mut self.handles;
+        let began_ms = *self.began_ms.get_or_insert(pass.now.ts_ms);
+        let sink = &mut pass.sink;
+        sink.set(build, &METRICS[0], &[("version", env!("CARGO_PKG_VERSION"))], Some(1.0));
+        let used = clock_gettime(ClockId::ProcessCPUTime);
+        sink.set(cpu, &METRICS[1], &[], Some(used.tv_sec as f64 + used.tv_nsec as f64 / 1e9));
+        sink.set(start, &METRICS[3], &[], Some(began_ms as f64 / 1000.0));
+        for failures in counts.failures {
+            let labels = [("source", failures.source)];
+            sink.set(&mut failures.handle, &METRICS[4], &labels, Some(failures.count as f64));
+        }
+        for ((group, live, refused), [live_handle, refused_handle]) in counts.groups.into_iter().zip(counts.series) {
+            sink.set(live_handle, &METRICS[5], &[("group", group)], Some(live as f64));
+            sink.set(refused_handle, &METRICS[6], &[("group", group)], Some(refused as f64));
+        }
+        if let Some(runtime) = &self.runtime {
+            for ((handle, metric), value) in self.runtime_handles.iter_mut().zip(&RUNTIME).zip(values(runtime)) {
+                sink.set(handle, metric, &[], Some(value));
+            }
+        }
+        let text = self.statm.read(pass.buffer, &mut sink.malformed)?.unwrap_or_default();
+        let pages = parse::words(text.trim_ascii_end()).nth(1).and_then(parse::count);
+        sink.set(memory, &METRICS[2], &[], pages.map(|pages| pages * rustix::param::page_size() as f64));
+        Ok(())
+    }
+}
