@@ -1,9 +1,24 @@
 //! Immutable block files: a sealed head's samples, compressed, with their index (docs/formats/block.md).
+//!
+//! - [`format`]: the parts of a file. - `column`: one series' values as bytes. - `writer`: from a head to a file.
+//! - [`Block`]: an open file; its index is in memory, columns are read and checked when asked for.
+
+mod column;
+pub mod format;
+mod writer;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use crate::index::SeriesId;
+use pitwatch_disk::{Disk, DiskFile};
+
+use crate::bytes::Malformed;
+use crate::history::write;
+use crate::index::{Index, SeriesId};
+use column::PcoFormat;
+use format::{CRC_BYTES, Chunk, FOOTER_BYTES, Footer, HEADER_BYTES, Part, PartError, Place, Presence};
+pub(crate) use writer::BlockWriter;
 
 /// Why a block, or a part of one, cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -40,46 +55,176 @@ pub enum BlockError {
     },
 }
 
-/// A part of a block file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// The header at its begin.
-    Header,
+/// An open block.
+#[derive(Debug)]
+pub(crate) struct Block {
+    path: PathBuf,
+    file: Box<dyn DiskFile>,
+    bytes: u64,
+    footer: Footer,
+    pco: PcoFormat,
+    chunks: Vec<Chunk>,
+    /// By series, then in the order of the file.
+    entries: Vec<Entry>,
+    /// The timestamps of the chunk read last: the series of a host are asked for one after another.
+    last_timestamps: Mutex<Option<(u32, Arc<[i64]>)>>,
 }
 
-impl std::fmt::Display for Part {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Header => f.write_str("the header"),
+#[derive(Debug)]
+struct Entry {
+    series: SeriesId,
+    chunk: u32,
+    presence: Presence,
+    values: Place,
+}
+
+impl Block {
+    /// Opens a block and enters its series into the index.
+    pub(crate) fn open(disk: &dyn Disk, path: &Path, index: &RwLock<Index>) -> Result<Self, BlockError> {
+        let io = |part| {
+            let path = path.to_owned();
+            move |source| BlockError::Io { path, part, source }
+        };
+        let bad = |error| match error {
+            PartError::Damaged(part) => BlockError::Damaged { path: path.to_owned(), part },
+            PartError::Newer(found) => BlockError::Newer { path: path.to_owned(), found, known: format::VERSION },
+        };
+        let file = disk.open(path).map_err(io(Part::Header))?;
+        let bytes = file.len().map_err(io(Part::Footer))?;
+        if bytes < (HEADER_BYTES + FOOTER_BYTES) as u64 {
+            return Err(bad(PartError::Damaged(Part::Footer)));
+        }
+        let mut header = [0; HEADER_BYTES];
+        file.read_at(0, &mut header).map_err(io(Part::Header))?;
+        let pco = format::parse_header(&header).map_err(bad)?;
+        let mut footer = [0; FOOTER_BYTES];
+        file.read_at(bytes - FOOTER_BYTES as u64, &mut footer).map_err(io(Part::Footer))?;
+        let footer = Footer::parse(&footer, bytes).map_err(bad)?;
+        let mut raw = vec![0; footer.index_bytes as usize];
+        file.read_at(footer.index_offset, &mut raw).map_err(io(Part::Index))?;
+        if crc32fast::hash(&raw) != footer.index_crc {
+            return Err(bad(PartError::Damaged(Part::Index)));
+        }
+        let outline = format::parse_index(&raw, footer.index_offset).map_err(bad)?;
+        let mut entries = Vec::with_capacity(outline.series.len());
+        for entry in outline.series {
+            let series = write(index).insert(&entry.labels, entry.kind);
+            entries.push(Entry { series, chunk: entry.chunk, presence: entry.presence, values: entry.values });
+        }
+        entries.sort_by_key(|entry| entry.series);
+        let (path, chunks) = (path.to_owned(), outline.chunks);
+        Ok(Self { path, file, bytes, footer, pco, chunks, entries, last_timestamps: Mutex::default() })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn footer(&self) -> &Footer {
+        &self.footer
+    }
+
+    pub(crate) fn series(&self) -> impl Iterator<Item = SeriesId> {
+        self.entries.iter().map(|entry| entry.series)
+    }
+
+    /// Whether the block may have samples after `start` and not after `end`.
+    pub(crate) fn overlaps(&self, start: i64, end: i64) -> bool {
+        self.footer.min_ts <= end && self.footer.max_ts > start
+    }
+
+    /// Whether the series may have samples in the block after `start` and not after `end`.
+    pub(crate) fn has(&self, series: SeriesId, start: i64, end: i64) -> bool {
+        self.overlaps(start, end) && self.of(series).iter().any(|entry| self.chunk(entry).overlaps(start, end))
+    }
+
+    /// Adds the series' samples after `start` and not after `end`. On an error `ts` and `values` may hold a part.
+    pub(crate) fn samples(
+        &self,
+        series: SeriesId,
+        start: i64,
+        end: i64,
+        ts: &mut Vec<i64>,
+        values: &mut Vec<f64>,
+    ) -> Result<(), BlockError> {
+        let mut decoded = Vec::new();
+        for entry in self.of(series).iter().filter(|entry| self.chunk(entry).overlaps(start, end)) {
+            let ticks = self.chunk(entry).ticks;
+            let timestamps = self.timestamps(entry.chunk)?;
+            let from = timestamps.partition_point(|at| *at <= start);
+            let to = timestamps.partition_point(|at| *at <= end);
+            if entry.presence.ranges(ticks).all(|range| range.end <= from || range.start >= to) {
+                continue;
+            }
+            let (column, part) = self.column(&entry.values, Part::Values)?;
+            decoded.clear();
+            column::decode(&self.pco, &column, entry.presence.count(ticks), &mut decoded)
+                .map_err(|Malformed| BlockError::Damaged { path: self.path.clone(), part })?;
+            let mut before = 0;
+            for range in entry.presence.ranges(ticks) {
+                let (begin, len) = (range.start, range.len());
+                let wanted = range.start.max(from)..range.end.min(to);
+                if wanted.start < wanted.end {
+                    ts.extend_from_slice(&timestamps[wanted.clone()]);
+                    values.extend_from_slice(&decoded[before + wanted.start - begin..before + wanted.end - begin]);
+                }
+                before += len;
+            }
+        }
+        Ok(())
+    }
+
+    fn of(&self, series: SeriesId) -> &[Entry] {
+        let from = self.entries.partition_point(|entry| entry.series < series);
+        let count = self.entries[from..].iter().take_while(|entry| entry.series == series).count();
+        &self.entries[from..from + count]
+    }
+
+    fn chunk(&self, entry: &Entry) -> &Chunk {
+        // In bounds: the index was read chunk by chunk.
+        &self.chunks[entry.chunk as usize]
+    }
+
+    fn timestamps(&self, chunk: u32) -> Result<Arc<[i64]>, BlockError> {
+        let last = || self.last_timestamps.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, timestamps)) = &*last()
+            && *of == chunk
+        {
+            return Ok(timestamps.clone());
+        }
+        let Chunk { ticks, timestamps, .. } = &self.chunks[chunk as usize];
+        let (column, part) = self.column(timestamps, Part::Timestamps)?;
+        let decoded = column::decode_integers(&self.pco, &column, *ticks);
+        let decoded = decoded.map_err(|Malformed| BlockError::Damaged { path: self.path.clone(), part })?;
+        let timestamps: Arc<[i64]> = decoded.into();
+        *last() = Some((chunk, timestamps.clone()));
+        Ok(timestamps)
+    }
+
+    fn column(&self, place: &Place, part: fn(u64) -> Part) -> Result<(Vec<u8>, Part), BlockError> {
+        match place {
+            Place::Inline(bytes) => Ok((bytes.to_vec(), Part::Index)),
+            Place::Data { offset, bytes } => {
+                let part = part(*offset);
+                let mut column = vec![0; *bytes as usize + CRC_BYTES];
+                let read = self.file.read_at(*offset, &mut column);
+                read.map_err(|source| BlockError::Io { path: self.path.clone(), part, source })?;
+                if format::checked(&column).is_none() {
+                    return Err(BlockError::Damaged { path: self.path.clone(), part });
+                }
+                column.truncate(*bytes as usize);
+                Ok((column, part))
+            }
         }
     }
 }
 
-/// An open block.
-#[derive(Debug)]
-pub(crate) struct Block;
-
-impl Block {
-    pub(crate) fn overlaps(&self, _start: i64, _end: i64) -> bool {
-        false
-    }
-    pub(crate) fn has(&self, _id: SeriesId, _start: i64, _end: i64) -> bool {
-        false
-    }
-    pub(crate) fn samples(
-        &self,
-        _id: SeriesId,
-        _s: i64,
-        _e: i64,
-        _ts: &mut Vec<i64>,
-        _v: &mut Vec<f64>,
-    ) -> Result<(), BlockError> {
-        Ok(())
-    }
-    pub(crate) fn bytes(&self) -> u64 {
-        0
-    }
-    pub(crate) fn sample_count(&self) -> u64 {
-        0
+impl Chunk {
+    fn overlaps(&self, start: i64, end: i64) -> bool {
+        self.min_ts <= end && self.max_ts > start
     }
 }

@@ -175,7 +175,10 @@ struct LiveGroup {
 #[derive(Clone, Copy, Debug)]
 struct LiveSlot {
     series: SeriesId,
+    /// The series' last value, which may be of a chain before.
     bits: Option<u64>,
+    /// Declared, but without a tick since.
+    fresh: bool,
     column: Option<u32>,
 }
 
@@ -189,9 +192,16 @@ impl Live {
         self.counted.contains(&series)
     }
 
-    /// Series that wait for their stale marker, by group.
+    /// Series with a value that no decoder knows, by group: they wait for their stale marker, or would get one if
+    /// they were retired before their next tick.
     pub(crate) fn ending(&self) -> impl Iterator<Item = (GroupId, SeriesId)> {
-        self.ending.iter().map(|(series, (group, _))| (*group, *series))
+        let fresh = self
+            .groups
+            .iter()
+            .flat_map(|(group, live)| live.slots.values().filter(|slot| slot.fresh).map(|slot| (*group, *slot)));
+        let ending = self.ending.values().copied().chain(fresh);
+        let valued = ending.filter(|(_, slot)| slot.bits.is_some_and(|bits| bits != STALE_NAN_BITS));
+        valued.map(|(group, slot)| (group, slot.series))
     }
 
     /// Every live series.
@@ -214,7 +224,7 @@ impl Live {
         if let Some(slot) = live.slots.remove(&slot)
             && slot.bits.is_some()
         {
-            live.valued -= 1;
+            live.valued -= u64::from(!slot.fresh);
             self.ending.insert(slot.series, (group, slot));
         }
     }
@@ -222,8 +232,9 @@ impl Live {
     /// Puts a series into a slot. If it was about to end, it goes on instead.
     pub(crate) fn declare(&mut self, data: &mut HeadData, group: GroupId, slot: Slot, series: SeriesId) {
         self.counted.insert(series);
-        let mut column = None;
+        let (mut column, mut bits) = (None, None);
         if let Some((old_group, old)) = self.ending.remove(&series) {
+            bits = old.bits;
             if old_group == group {
                 column = old.column;
             } else if let (Some(column), Some(ticks)) = (old.column, data.groups.get(&old_group)) {
@@ -232,22 +243,29 @@ impl Live {
             }
         }
         let live = self.groups.entry(group).or_default();
-        // A column that goes on keeps its place, but its value is the next tick's.
-        live.slots.insert(slot, LiveSlot { series, bits: None, column });
+        live.slots.insert(slot, LiveSlot { series, bits, fresh: true, column });
     }
 
     /// Puts a series into a slot with the value that it had, as a checkpoint gives it.
     pub(crate) fn restore(&mut self, group: GroupId, slot: Slot, series: SeriesId, bits: Option<u64>) {
         self.counted.insert(series);
         let live = self.groups.entry(group).or_default();
-        live.slots.insert(slot, LiveSlot { series, bits, column: None });
+        live.slots.insert(slot, LiveSlot { series, bits, fresh: bits.is_none(), column: None });
         live.valued += u64::from(bits.is_some());
         live.opened = false;
     }
 
-    /// Marks a series as ending, as a checkpoint gives it.
+    /// Notes a series of [`Live::ending`], as a checkpoint gives it after every slot.
     pub(crate) fn restore_ending(&mut self, group: GroupId, series: SeriesId) {
-        self.ending.insert(series, (group, LiveSlot { series, bits: Some(0), column: None }));
+        let live = self.groups.get_mut(&group);
+        // Which value it was does not matter: only its stale marker is to come.
+        let bits = Some(0);
+        match live.and_then(|live| live.slots.values_mut().find(|slot| slot.series == series)) {
+            Some(slot) => slot.bits = slot.bits.or(bits),
+            None => {
+                self.ending.insert(series, (group, LiveSlot { series, bits, fresh: true, column: None }));
+            }
+        }
     }
 
     /// Adds a tick; answers how many samples that is, stale markers left out.
@@ -256,7 +274,7 @@ impl Live {
         self.end_series(data, group, tick);
         let live = self.groups.entry(group).or_default();
         if !live.opened {
-            for slot in live.slots.values_mut().filter(|slot| slot.column.is_none()) {
+            for slot in live.slots.values_mut().filter(|slot| slot.column.is_none() && !slot.fresh) {
                 slot.column = slot.bits.map(|bits| data.open(group, slot.series, tick, bits));
             }
             live.opened = true;
@@ -264,7 +282,8 @@ impl Live {
         for (slot, bits) in changes {
             // A slot that is not here was refused at a limit.
             let Some(slot) = live.slots.get_mut(slot) else { continue };
-            live.valued += u64::from(slot.bits.is_none());
+            live.valued += u64::from(slot.fresh);
+            slot.fresh = false;
             slot.bits = Some(*bits);
             match slot.column {
                 Some(column) => data.change(group, column, tick, *bits),
@@ -371,6 +390,21 @@ mod tests {
         assert_eq!(samples(&data, 7), [(10, 1), (20, 1)]);
         assert_eq!(samples(&data, 8), [(10, 5), (20, STALE_NAN_BITS)]);
         assert_eq!(data.groups[&0].columns.len(), 2);
+    }
+
+    #[test]
+    fn a_series_declared_again_and_retired_before_its_tick_goes_stale() {
+        let (mut live, mut data) = (Live::default(), HeadData::default());
+        live.declare(&mut data, 0, 0, 7);
+        live.declare(&mut data, 0, 1, 8);
+        live.tick(&mut data, 0, 10, &[(0, 1), (1, 5)]);
+        live.reset();
+        live.declare(&mut data, 0, 0, 8);
+        live.declare(&mut data, 0, 1, 7);
+        live.retire(0, 1);
+        assert_eq!(live.tick(&mut data, 0, 20, &[(0, 6)]), 1);
+        assert_eq!(samples(&data, 7), [(10, 1), (20, STALE_NAN_BITS)]);
+        assert_eq!(samples(&data, 8), [(10, 5), (20, 6)]);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use pitwatch_disk::Disk;
@@ -31,6 +31,7 @@ pub struct History {
     pub(crate) index: RwLock<Index>,
     pub(crate) view: RwLock<View>,
     pub(crate) counters: Counters,
+    pub(crate) next_block: AtomicU64,
 }
 
 /// Where samples are.
@@ -186,7 +187,7 @@ impl History {
         }
         stats.blocks = view.blocks.len() as u64;
         stats.block_bytes = view.blocks.iter().map(|block| block.bytes()).sum();
-        stats.block_samples = view.blocks.iter().map(|block| block.sample_count()).sum();
+        stats.block_samples = view.blocks.iter().map(|block| block.footer().samples).sum();
         stats
     }
 

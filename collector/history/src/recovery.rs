@@ -2,17 +2,18 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use pitwatch_disk::Disk;
 
 use crate::appender::Appender;
-use crate::block::BlockError;
+use crate::block::{Block, BlockError};
 use crate::config::Config;
 use crate::error::OpenError;
-use crate::history::History;
+use crate::history::{History, write};
 use crate::ingest::Ingest;
+use crate::seal::{TEMPORARY_SUFFIX, block_number};
 use crate::source::SourceName;
 use crate::stats::Counters;
 use crate::wal;
@@ -122,8 +123,9 @@ pub(crate) fn open(
         index: RwLock::default(),
         view: RwLock::default(),
         counters: Counters::default(),
+        next_block: AtomicU64::new(1),
     });
-    let sealed_through = None;
+    let sealed_through = open_blocks(&history, &blocks_dir, &mut report)?;
     let mut ingest = Ingest::new(history.clone());
     let replayed = wal::replay::replay(&*disk, &wal_dir, sealed_through, &mut report, |record, report| {
         ingest.replay(record, report);
@@ -132,4 +134,29 @@ pub(crate) fn open(
     let writer = wal::Writer::new(disk, wal_dir, replayed.previous, replayed.next_number, replayed.bytes);
     let appender = Appender::new(history.clone(), ingest, writer);
     Ok((history, appender, report))
+}
+
+/// Opens every block; answers up to which segment they hold the log.
+fn open_blocks(history: &History, dir: &Path, report: &mut RecoveryReport) -> Result<Option<u64>, OpenError> {
+    let io = |action| move |source| OpenError::Io { action, path: dir.to_owned(), source };
+    let names = history.disk.list(dir).map_err(io("list"))?;
+    for name in names.iter().filter(|name| name.ends_with(TEMPORARY_SUFFIX)) {
+        // Of a seal that a crash cut short; its head is still in the log.
+        let _ = history.disk.remove(&dir.join(name));
+    }
+    let mut numbered: Vec<_> = names.iter().filter_map(|name| Some((block_number(name)?, name))).collect();
+    numbered.sort_unstable();
+    history.next_block.store(numbered.last().map_or(1, |(last, _)| last + 1), Ordering::Relaxed);
+    let mut blocks = Vec::with_capacity(numbered.len());
+    for (_, name) in numbered {
+        match Block::open(&*history.disk, &dir.join(name), &history.index) {
+            Ok(block) => blocks.push(Arc::new(block)),
+            Err(BlockError::Newer { path, found, known }) => return Err(OpenError::Newer { path, found, known }),
+            Err(error) => report.losses.push(Loss::Block(error)),
+        }
+    }
+    report.blocks = blocks.len();
+    let sealed_through = blocks.iter().map(|block| block.footer().wal_through).max();
+    write(&history.view).blocks = blocks;
+    Ok(sealed_through)
 }

@@ -1,0 +1,381 @@
+//! A block's parts as bytes: header, footer and index (docs/formats/block.md). Columns are [`super::column`]'s.
+//!
+//! Parsing is of slices and touches no file, so that it can be tried with any bytes.
+
+use std::fmt;
+
+use pitwatch_shared::codec::GroupId;
+use pitwatch_shared::model::{Labels, MetricType};
+
+use super::column::{self, COLUMN_VALUES_MAX, PcoFormat};
+use crate::bytes::{Fields, Malformed};
+
+/// The first bytes of a block.
+const MAGIC: [u8; 8] = *b"PITWBLK\n";
+/// The last bytes of a block.
+const END: [u8; 8] = *b"PITWEND\n";
+/// The version of blocks that this program writes, and the latest that it reads.
+pub(crate) const VERSION: u32 = 1;
+/// Bytes of the header.
+pub(crate) const HEADER_BYTES: usize = 20;
+/// Bytes of the footer.
+pub(crate) const FOOTER_BYTES: usize = 72;
+/// Bytes of the checksum after a column in the data area.
+pub(crate) const CRC_BYTES: usize = 4;
+/// Columns up to this stand in the index.
+pub(crate) const INLINE_MAX_BYTES: usize = 16;
+
+/// A part of a block file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Part {
+    /// The header at its begin.
+    Header,
+    /// The footer at its end.
+    Footer,
+    /// The index before the footer.
+    Index,
+    /// The timestamps at this byte.
+    Timestamps(u64),
+    /// The values at this byte.
+    Values(u64),
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header => f.write_str("the header"),
+            Self::Footer => f.write_str("the footer"),
+            Self::Index => f.write_str("the index"),
+            Self::Timestamps(at) => write!(f, "the timestamp column at byte {at}"),
+            Self::Values(at) => write!(f, "the value column at byte {at}"),
+        }
+    }
+}
+
+/// Why a part is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartError {
+    /// Cut, or not the bytes that were written.
+    Damaged(Part),
+    /// A later version's.
+    Newer(u32),
+}
+
+/// The end of a block: where its index is, and what the block holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Footer {
+    /// Where the index begins.
+    pub index_offset: u64,
+    /// Its bytes.
+    pub index_bytes: u64,
+    /// Its checksum.
+    pub index_crc: u32,
+    /// The first timestamp.
+    pub min_ts: i64,
+    /// The last timestamp.
+    pub max_ts: i64,
+    /// How many samples.
+    pub samples: u64,
+    /// The last log segment whose frames are in here.
+    pub wal_through: u64,
+    /// When it was sealed, in milliseconds since the Unix epoch.
+    pub sealed_ms: i64,
+}
+
+/// What an index says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Outline {
+    pub(crate) chunks: Vec<Chunk>,
+    pub(crate) series: Vec<Entry>,
+}
+
+/// Ticks of one group, and their series.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Chunk {
+    pub(crate) ticks: usize,
+    pub(crate) min_ts: i64,
+    pub(crate) max_ts: i64,
+    pub(crate) timestamps: Place,
+}
+
+/// One series of one chunk.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Entry {
+    pub(crate) labels: Labels,
+    pub(crate) kind: MetricType,
+    pub(crate) chunk: u32,
+    pub(crate) presence: Presence,
+    pub(crate) values: Place,
+}
+
+/// At which ticks of its chunk a series has a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Presence {
+    All,
+    /// First tick and count, ascending, apart from one another.
+    Ranges(Box<[(u32, u32)]>),
+}
+
+/// Where a column's bytes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Inline(Box<[u8]>),
+    Data { offset: u64, bytes: u32 },
+}
+
+impl Presence {
+    /// How many values the series has in a chunk of `ticks`.
+    pub(crate) fn count(&self, ticks: usize) -> usize {
+        match self {
+            Self::All => ticks,
+            Self::Ranges(ranges) => ranges.iter().map(|(_, count)| *count as usize).sum(),
+        }
+    }
+
+    /// Whether the series has every tick of the chunk, or else its runs of ticks.
+    pub(crate) fn ranges(&self, ticks: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+        let (all, ranges) = match self {
+            Self::All => (Some(0..ticks), &[][..]),
+            Self::Ranges(ranges) => (None, &ranges[..]),
+        };
+        all.into_iter().chain(ranges.iter().map(|(from, count)| *from as usize..(*from + *count) as usize))
+    }
+}
+
+/// A header that names the version of pco's format.
+pub(crate) fn header() -> [u8; HEADER_BYTES] {
+    let mut out = [0; HEADER_BYTES];
+    out[..8].copy_from_slice(&MAGIC);
+    out[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    out[12..14].copy_from_slice(&PcoFormat::current());
+    let crc = crc32fast::hash(&out[..16]);
+    out[16..].copy_from_slice(&crc.to_le_bytes());
+    out
+}
+
+/// How the columns of a block are to be read, by its first bytes.
+pub(crate) fn parse_header(bytes: &[u8]) -> Result<PcoFormat, PartError> {
+    let damaged = PartError::Damaged(Part::Header);
+    let parse = || {
+        let mut fields = Fields::new(bytes);
+        let body = fields.take(16)?;
+        if crc32fast::hash(body) != fields.fixed_u32()? {
+            return Err(Malformed);
+        }
+        let mut fields = Fields::new(body);
+        if fields.take(8)? != MAGIC {
+            return Err(Malformed);
+        }
+        Ok((fields.fixed_u32()?, [fields.byte()?, fields.byte()?]))
+    };
+    let (version, pco) = parse().map_err(|Malformed| damaged)?;
+    if version != VERSION {
+        return Err(PartError::Newer(version));
+    }
+    PcoFormat::from_bytes(pco).map_err(|Malformed| damaged)
+}
+
+impl Footer {
+    pub(crate) fn encode(&self) -> [u8; FOOTER_BYTES] {
+        let mut out = Vec::with_capacity(FOOTER_BYTES);
+        out.extend_from_slice(&self.index_offset.to_le_bytes());
+        out.extend_from_slice(&self.index_bytes.to_le_bytes());
+        out.extend_from_slice(&self.index_crc.to_le_bytes());
+        out.extend_from_slice(&self.min_ts.to_le_bytes());
+        out.extend_from_slice(&self.max_ts.to_le_bytes());
+        out.extend_from_slice(&self.samples.to_le_bytes());
+        out.extend_from_slice(&self.wal_through.to_le_bytes());
+        out.extend_from_slice(&self.sealed_ms.to_le_bytes());
+        let crc = crc32fast::hash(&out);
+        out.extend_from_slice(&crc.to_le_bytes());
+        out.extend_from_slice(&END);
+        let mut fixed = [0; FOOTER_BYTES];
+        fixed.copy_from_slice(&out);
+        fixed
+    }
+
+    /// The footer of the last [`FOOTER_BYTES`] of a file of `file_bytes`.
+    ///
+    /// # Errors
+    /// Bytes that are no footer, or one of a file of another length.
+    pub fn parse(bytes: &[u8], file_bytes: u64) -> Result<Self, PartError> {
+        Self::parse_fields(bytes, file_bytes).map_err(|Malformed| PartError::Damaged(Part::Footer))
+    }
+
+    fn parse_fields(bytes: &[u8], file_bytes: u64) -> Result<Self, Malformed> {
+        let mut fields = Fields::new(bytes);
+        let body = fields.take(FOOTER_BYTES - 12)?;
+        if crc32fast::hash(body) != fields.fixed_u32()? || fields.rest() != END {
+            return Err(Malformed);
+        }
+        let mut fields = Fields::new(body);
+        let footer = Self {
+            index_offset: fields.fixed_u64()?,
+            index_bytes: fields.fixed_u64()?,
+            index_crc: fields.fixed_u32()?,
+            min_ts: fields.fixed_u64()? as i64,
+            max_ts: fields.fixed_u64()? as i64,
+            samples: fields.fixed_u64()?,
+            wal_through: fields.fixed_u64()?,
+            sealed_ms: fields.fixed_u64()? as i64,
+        };
+        let end = footer.index_offset.checked_add(footer.index_bytes).ok_or(Malformed)?;
+        if end.checked_add(FOOTER_BYTES as u64) != Some(file_bytes) || footer.index_offset < HEADER_BYTES as u64 {
+            return Err(Malformed);
+        }
+        Ok(footer)
+    }
+}
+
+/// Reads an index. `data_end` is where the data area ends.
+pub(crate) fn parse_index(bytes: &[u8], data_end: u64) -> Result<Outline, PartError> {
+    let parse = || {
+        let mut fields = Fields::new(bytes);
+        let symbols = (0..fields.count(1)?).map(|_| fields.text()).collect::<Result<Vec<_>, _>>()?;
+        let templates = (0..fields.count(2)?).map(|_| parse_template(&mut fields, &symbols));
+        let templates = templates.collect::<Result<Vec<_>, _>>()?;
+        let mut reader = IndexReader { fields, symbols, templates, offset: HEADER_BYTES as u64, data_end };
+        let mut outline = Outline::default();
+        for _ in 0..reader.fields.count(1)? {
+            reader.chunk(&mut outline)?;
+        }
+        if reader.fields.is_empty() { Ok(outline) } else { Err(Malformed) }
+    };
+    parse().map_err(|Malformed| PartError::Damaged(Part::Index))
+}
+
+/// Reads a whole block from memory, every column of it; answers how many samples it holds.
+///
+/// # Errors
+/// The first part that is damaged.
+pub fn parse_whole(bytes: &[u8]) -> Result<u64, PartError> {
+    let pco = parse_header(bytes)?;
+    let footer = bytes.last_chunk::<FOOTER_BYTES>().ok_or(PartError::Damaged(Part::Footer))?;
+    let footer = Footer::parse(footer, bytes.len() as u64)?;
+    let (data, rest) = bytes.split_at(footer.index_offset as usize);
+    let index = &rest[..footer.index_bytes as usize];
+    if crc32fast::hash(index) != footer.index_crc {
+        return Err(PartError::Damaged(Part::Index));
+    }
+    let outline = parse_index(index, footer.index_offset)?;
+    let column = |place: &Place, part: fn(u64) -> Part| -> Result<Vec<u8>, PartError> {
+        match place {
+            Place::Inline(bytes) => Ok(bytes.to_vec()),
+            Place::Data { offset, bytes } => {
+                let damaged = PartError::Damaged(part(*offset));
+                let end = *offset as usize + *bytes as usize + CRC_BYTES;
+                let with_crc = data.get(*offset as usize..end).ok_or(damaged)?;
+                Ok(checked(with_crc).ok_or(damaged)?.to_vec())
+            }
+        }
+    };
+    for chunk in &outline.chunks {
+        let bytes = column(&chunk.timestamps, Part::Timestamps)?;
+        let timestamps = column::decode_integers(&pco, &bytes, chunk.ticks);
+        timestamps.map_err(|Malformed| PartError::Damaged(Part::Timestamps(0)))?;
+    }
+    let (mut samples, mut values) = (0, Vec::new());
+    for entry in &outline.series {
+        let bytes = column(&entry.values, Part::Values)?;
+        let count = entry.presence.count(outline.chunks[entry.chunk as usize].ticks);
+        values.clear();
+        let decoded = column::decode(&pco, &bytes, count, &mut values);
+        decoded.map_err(|Malformed| PartError::Damaged(Part::Values(0)))?;
+        samples += count as u64;
+    }
+    Ok(samples)
+}
+
+/// The column before its checksum, if that fits.
+pub(crate) fn checked(with_crc: &[u8]) -> Option<&[u8]> {
+    let (column, crc) = with_crc.split_last_chunk::<CRC_BYTES>()?;
+    (crc32fast::hash(column) == u32::from_le_bytes(*crc)).then_some(column)
+}
+
+struct Template<'a> {
+    kind: MetricType,
+    pairs: Vec<(&'a str, &'a str)>,
+}
+
+fn parse_pairs<'a>(fields: &mut Fields<'_>, symbols: &[&'a str]) -> Result<Vec<(&'a str, &'a str)>, Malformed> {
+    let mut pairs = Vec::new();
+    for _ in 0..fields.count(2)? {
+        let name = symbols.get(fields.usize()?).ok_or(Malformed)?;
+        let value = symbols.get(fields.usize()?).ok_or(Malformed)?;
+        pairs.push((*name, *value));
+    }
+    Ok(pairs)
+}
+
+fn parse_template<'a>(fields: &mut Fields<'_>, symbols: &[&'a str]) -> Result<Template<'a>, Malformed> {
+    let kind = MetricType::from_byte(fields.byte()?).ok_or(Malformed)?;
+    Ok(Template { kind, pairs: parse_pairs(fields, symbols)? })
+}
+
+struct IndexReader<'a> {
+    fields: Fields<'a>,
+    symbols: Vec<&'a str>,
+    templates: Vec<Template<'a>>,
+    /// Where the next column of the data area begins.
+    offset: u64,
+    data_end: u64,
+}
+
+impl IndexReader<'_> {
+    fn chunk(&mut self, outline: &mut Outline) -> Result<(), Malformed> {
+        if self.fields.byte()? > 1 {
+            return Err(Malformed);
+        }
+        self.symbols.get(self.fields.usize()?).ok_or(Malformed)?;
+        GroupId::try_from(self.fields.u64()?).map_err(|_| Malformed)?;
+        let common = parse_pairs(&mut self.fields, &self.symbols)?;
+        let ticks = self.fields.usize()?;
+        if ticks == 0 || ticks > COLUMN_VALUES_MAX {
+            return Err(Malformed);
+        }
+        let min_ts = self.fields.i64()?;
+        let max_ts = min_ts.checked_add_unsigned(self.fields.u64()?).ok_or(Malformed)?;
+        let timestamps = self.place()?;
+        let chunk = u32::try_from(outline.chunks.len()).map_err(|_| Malformed)?;
+        outline.chunks.push(Chunk { ticks, min_ts, max_ts, timestamps });
+        for _ in 0..self.fields.count(3)? {
+            let template = self.templates.get(self.fields.usize()?).ok_or(Malformed)?;
+            let labels = Labels::new(common.iter().chain(&template.pairs).copied()).map_err(|_| Malformed)?;
+            let kind = template.kind;
+            let presence = self.presence(ticks)?;
+            let values = self.place()?;
+            outline.series.push(Entry { labels, kind, chunk, presence, values });
+        }
+        Ok(())
+    }
+
+    fn presence(&mut self, ticks: usize) -> Result<Presence, Malformed> {
+        let count = self.fields.count(2)?;
+        if count == 0 {
+            return Ok(Presence::All);
+        }
+        let mut ranges = Vec::with_capacity(count);
+        let mut next = 0_usize;
+        for _ in 0..count {
+            let from = next.checked_add(self.fields.usize()?).ok_or(Malformed)?;
+            let len = self.fields.usize()?;
+            next = from.checked_add(len).filter(|end| len > 0 && *end <= ticks).ok_or(Malformed)?;
+            ranges.push((from as u32, len as u32));
+        }
+        Ok(Presence::Ranges(ranges.into()))
+    }
+
+    fn place(&mut self) -> Result<Place, Malformed> {
+        let bytes = self.fields.usize()?;
+        if bytes <= INLINE_MAX_BYTES {
+            return Ok(Place::Inline(self.fields.take(bytes)?.into()));
+        }
+        let offset = self.offset;
+        self.offset = offset.checked_add((bytes + CRC_BYTES) as u64).ok_or(Malformed)?;
+        if self.offset > self.data_end {
+            return Err(Malformed);
+        }
+        Ok(Place::Data { offset, bytes: u32::try_from(bytes).map_err(|_| Malformed)? })
+    }
+}
