@@ -34,9 +34,9 @@ pub(super) trait Store: Send + Sync + Sized {
 const LOCK_FILE_NAME: &str = "state.lock";
 /// What is added to the name of a store that is being made.
 const NEW_SUFFIX: &str = "new";
-/// How long a reopening waits for the old store's readers and threads to let go of its files.
-const REOPEN_WAIT: Duration = Duration::from_secs(2);
-const REOPEN_POLL: Duration = Duration::from_millis(10);
+/// How long an opening waits for the readers and threads of a closed store to let go of its files.
+const CLOSING_WAIT: Duration = Duration::from_secs(5);
+const CLOSING_POLL: Duration = Duration::from_millis(10);
 /// After a full disk the old store goes on answering reads until so much is free: to reopen it takes room.
 const REOPEN_MIN_FREE_BYTES: u64 = 16 * 1024 * 1024;
 
@@ -83,7 +83,7 @@ impl<S: Store> Guard<S> {
         if !path.exists() {
             create::<S>(dir, &path).map_err(error("create"))?;
         }
-        let store = no_panic(|| S::open(&path)).map_err(error("open"))?;
+        let store = open_patiently(&path).map_err(error("open"))?;
         let slot = Mutex::new(Slot { store: Some(Arc::new(store)), stale: None });
         Ok(Self { dir: dir.to_owned(), path, slot, committing: Mutex::new(()), _lock: lock })
     }
@@ -118,21 +118,10 @@ impl<S: Store> Guard<S> {
             drop(slot.store.take());
             Ok(())
         });
-        let deadline = Instant::now() + REOPEN_WAIT;
-        loop {
-            match no_panic(|| S::open(&self.path)) {
-                Ok(store) => {
-                    tracing::info!(engine = S::ENGINE.name(), path = %self.path.display(), "state reopened");
-                    let store = Arc::new(store);
-                    *slot = Slot { store: Some(Arc::clone(&store)), stale: None };
-                    return Ok(store);
-                }
-                // Our own lock is held: it is the old store that has not yet let go.
-                Err(Fault::InUse) if Instant::now() < deadline => thread::sleep(REOPEN_POLL),
-                Err(Fault::InUse) => return Err(Fault::Other("it is still closing after an error".to_owned())),
-                Err(fault) => return Err(fault),
-            }
-        }
+        let store: Arc<S> = Arc::new(open_patiently(&self.path)?);
+        tracing::info!(engine = S::ENGINE.name(), path = %self.path.display(), "state reopened");
+        *slot = Slot { store: Some(Arc::clone(&store)), stale: None };
+        Ok(store)
     }
 
     fn read<T>(&self, what: impl FnOnce(&S) -> Result<T, Fault>) -> Result<T, StateError> {
@@ -203,6 +192,18 @@ fn create<S: Store>(dir: &Path, path: &Path) -> Result<(), Fault> {
     fs::rename(&new, path)?;
     RealDisk.sync_dir(dir)?;
     Ok(())
+}
+
+/// Opens the store of a directory whose lock is ours. If the engine finds it in use, it is by a store that was closed a
+/// moment ago: sled's threads and redb's readers let go of the file a little later.
+fn open_patiently<S: Store>(path: &Path) -> Result<S, Fault> {
+    let deadline = Instant::now() + CLOSING_WAIT;
+    loop {
+        match no_panic(|| S::open(path)) {
+            Err(Fault::InUse) if Instant::now() < deadline => thread::sleep(CLOSING_POLL),
+            opened => return opened,
+        }
+    }
 }
 
 fn lock(dir: &Path) -> Result<File, Fault> {

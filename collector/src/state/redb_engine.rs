@@ -35,19 +35,26 @@ impl Store for RedbStore {
 
     fn open(path: &Path) -> Result<Self, Fault> {
         let database = builder().open(path)?;
-        let read = database.begin_read()?;
-        let format = read.open_table(FORMAT_TABLE)?.get(FORMAT_KEY)?;
-        check_format(format.as_ref().map(|guard| guard.value()))?;
+        let format = {
+            let read = database.begin_read()?;
+            let table = read.open_table(FORMAT_TABLE)?;
+            table.get(FORMAT_KEY)?.map(|guard| guard.value().to_owned())
+        };
+        check_format(format.as_deref())?;
         Ok(Self(database))
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
-        let value = self.0.begin_read()?.open_table(definition(table))?.get(key)?;
-        Ok(value.map(|guard| guard.value().to_owned()))
+        // Held over everything read, in all three: redb must not free a page that is still looked at.
+        let read = self.0.begin_read()?;
+        let table = read.open_table(definition(table))?;
+        let value = table.get(key)?.map(|guard| guard.value().to_owned());
+        Ok(value)
     }
 
     fn scan(&self, table: Table, prefix: &[u8], each: &mut Each<'_>) -> Result<(), Fault> {
-        let table = self.0.begin_read()?.open_table(definition(table))?;
+        let read = self.0.begin_read()?;
+        let table = read.open_table(definition(table))?;
         for entry in table.range(prefix..)? {
             let (key, value) = entry?;
             if !key.value().starts_with(prefix) || each(key.value(), value.value()).is_break() {

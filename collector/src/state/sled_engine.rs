@@ -2,8 +2,12 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{PoisonError, RwLock};
+use std::thread;
+use std::time::Duration;
 
 use super::error::{FORMAT, Fault, check_format};
 use super::guard::Store;
@@ -21,6 +25,9 @@ const LEAF_SLACK_ITEMS: usize = 8;
 /// sled writes a leaf larger than a quarter of a segment to a file of its own, which it never syncs.
 const _: () = assert!((LEAF_MAX_ITEMS + LEAF_SLACK_ITEMS) * (KEY_MAX_BYTES + VALUE_MAX_BYTES) < SEGMENT_BYTES / 4);
 
+/// How long a flush may take before it is looked after.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
+
 /// The key of the format number: 0 is no table's number.
 const FORMAT_KEY: &[u8] = b"\0format";
 
@@ -29,7 +36,9 @@ const FORMAT_KEY: &[u8] = b"\0format";
 pub(super) struct SledStore {
     /// Locked for writing until a commit is durable: a scan of sled is no snapshot, and nobody shall read what a
     /// power cut can still take back.
-    db: RwLock<sled::Db>,
+    ///
+    /// `None` only while it is dropped.
+    db: RwLock<Option<sled::Db>>,
     /// sled's data file. Its `flush` only calls `sync_file_range` (its issue 1452), which promises nothing: 12 of 30
     /// power cuts left it panicking on open.
     data_file: File,
@@ -41,28 +50,29 @@ impl Store for SledStore {
     fn create(path: &Path) -> Result<(), Fault> {
         let db = config(path).open()?;
         db.insert(FORMAT_KEY, &FORMAT.to_le_bytes())?;
-        db.flush()?;
+        flush(&db)?;
         drop(db);
         sync_tree(path)?;
         Ok(())
     }
 
     fn open(path: &Path) -> Result<Self, Fault> {
+        remove_half_snapshots(path)?;
         let db = config(path).open()?;
         check_format(db.get(FORMAT_KEY)?.as_deref())?;
         // Opening writes a snapshot under a new name and removes the old one.
         sync_tree(path)?;
-        Ok(Self { db: RwLock::new(db), data_file: File::open(path.join("db"))? })
+        Ok(Self { db: RwLock::new(Some(db)), data_file: File::open(path.join("db"))? })
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
         let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(db.get(tree_key(table, key))?.map(|value| value.to_vec()))
+        Ok(opened(&db)?.get(tree_key(table, key))?.map(|value| value.to_vec()))
     }
 
     fn scan(&self, table: Table, prefix: &[u8], each: &mut Each<'_>) -> Result<(), Fault> {
         let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
-        let entries: Vec<_> = db.scan_prefix(tree_key(table, prefix)).collect::<Result<_, _>>()?;
+        let entries: Vec<_> = opened(&db)?.scan_prefix(tree_key(table, prefix)).collect::<Result<_, _>>()?;
         // `each` may commit.
         drop(db);
         for (key, value) in entries {
@@ -75,6 +85,7 @@ impl Store for SledStore {
 
     fn commit(&self, batch: &Batch) -> Result<(), Fault> {
         let db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        let db = opened(&db)?;
         let mut sled_batch = sled::Batch::default();
         for (table, key, value) in batch.iter() {
             match value {
@@ -83,10 +94,40 @@ impl Store for SledStore {
             }
         }
         db.apply_batch(sled_batch)?;
-        db.flush()?;
+        flush(db)?;
         self.data_file.sync_data()?;
         Ok(())
     }
+}
+
+impl Drop for SledStore {
+    fn drop(&mut self) {
+        let db = self.db.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        // sled panics when its last fsync fails; nothing that was committed hangs on it.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(db)));
+    }
+}
+
+fn opened(db: &Option<sled::Db>) -> Result<&sled::Db, Fault> {
+    db.as_ref().ok_or_else(|| Fault::Other("it is closed".to_owned()))
+}
+
+/// sled's flush, which may miss that a write of another thread failed and then waits for ever: a second flush sees
+/// the failure, and wakes the first.
+fn flush(db: &sled::Db) -> Result<(), sled::Error> {
+    thread::scope(|scope| {
+        let (flushed, watched) = mpsc::channel::<()>();
+        scope.spawn(move || {
+            let mut patience = FLUSH_PATIENCE;
+            while watched.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+                scope.spawn(|| db.flush());
+                patience *= 2;
+            }
+        });
+        let result = db.flush();
+        drop(flushed);
+        result.map(drop)
+    })
 }
 
 fn config(path: &Path) -> sled::Config {
@@ -98,6 +139,18 @@ fn tree_key(table: Table, key: &[u8]) -> Vec<u8> {
     tree_key.push(table as u8);
     tree_key.extend_from_slice(key);
     tree_key
+}
+
+/// Removes what a crash left of a snapshot being written: sled would take it for the newest and refuse to open.
+fn remove_half_snapshots(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.as_encoded_bytes().starts_with(b"snap.") && name.as_encoded_bytes().ends_with(b".generating") {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes a directory, what is in it and their names durable.
