@@ -48,7 +48,9 @@ pub struct Prepared<P> {
     /// The expression.
     pub expr: P,
     /// The same expression without its outermost comparison: it yields a row for every label set that has data, met
-    /// or not. `None` where there is no such comparison; then an alert that stops matching is over, as in Prometheus.
+    /// or not. Of `a > 1 and b > 2` that is `a and b`, of `a > 1 or b > 2` it is `a or b`, of `a > 1 unless b > 2` it
+    /// is `a`. `None` where there is no such comparison, as in `absent(a)`; then an alert that stops matching is over,
+    /// as in Prometheus.
     pub probe: Option<P>,
 }
 
@@ -399,7 +401,8 @@ fn rule_key<P>(file: &str, group: &str, rule: &Rule<P>, nth: usize) -> String {
         hash.add(text.as_bytes());
         hash.add(&[0xff]);
     };
-    [file, group, &rule.name].into_iter().for_each(&mut add);
+    let kind = if matches!(rule.kind, RuleKind::Alert(_)) { "alert" } else { "record" };
+    [kind, file, group, &rule.name].into_iter().for_each(&mut add);
     match &rule.kind {
         RuleKind::Alert(spec) => spec.labels.iter().for_each(|(name, value)| {
             add(name);

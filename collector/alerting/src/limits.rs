@@ -20,8 +20,8 @@ pub const TEMPLATE_REGEX_MAX_BYTES: usize = 1024 * 1024;
 /// Widest padding and precision of a `printf` verb in characters.
 pub const PRINTF_WIDTH_MAX: usize = 256;
 
-/// Most alerts that one rule may hold at once.
-pub const ALERTS_PER_RULE_MAX: usize = 100_000;
+/// Most rows that one rule's expression may give, and so most alerts of one rule at once.
+pub const ROWS_PER_RULE_MAX: usize = 100_000;
 /// Data arriving wakes a group of the default interval no sooner than this after its last evaluation.
 pub const DATA_WAKE_MIN_GAP_MS: i64 = 100;
 /// How long a pending alert whose data is missing keeps its `for` clock.

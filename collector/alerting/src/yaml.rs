@@ -174,7 +174,7 @@ mod tests {
         let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
         for level in 1..10 {
             let below = format!("*a{}", level - 1);
-            bomb += &format!("a{level}: &a{level} [{}]\n", vec![&*below; 10].join(", "));
+            bomb += &format!("a{level}: &a{level} [{}]\n", [&*below; 10].join(", "));
         }
         assert!(parse(&bomb).unwrap_err().1.contains("more than"), "a bomb must not go off");
     }

@@ -57,7 +57,7 @@ struct Turn<'a, S> {
 impl<S: Source> Turn<'_, S> {
     fn rows(&self, rule: &Rule<Prepared<S::Prepared>>) -> Result<Vec<Row>, String> {
         let rows = self.source.run(&rule.prepared.expr, self.ts_ms)?;
-        let most = if self.limit == 0 { limits::ALERTS_PER_RULE_MAX } else { self.limit };
+        let most = if self.limit == 0 { limits::ROWS_PER_RULE_MAX } else { self.limit.min(limits::ROWS_PER_RULE_MAX) };
         if rows.len() > most {
             return Err(format!("{} rows, more than the limit of {most}; nothing was changed", rows.len()));
         }

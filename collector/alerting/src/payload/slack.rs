@@ -34,7 +34,7 @@ const SECTIONS: usize = 4;
 pub fn body(notification: &Notification, frame: &Frame<'_>) -> String {
     let title = title(notification);
     let sections = [
-        [format!("*{title}*"), state(notification), description(notification)],
+        [format!("*{title}*"), description(notification), state(notification)],
         [who(notification), annotation(notification, "impact", "Impact: ", IMPACT_MAX_CHARS), labels(notification)],
         [action(notification), String::new(), String::new()],
         [links(notification, frame), String::new(), String::new()],
@@ -53,7 +53,7 @@ fn title(notification: &Notification) -> String {
     let firing_ms = notification.at_ms - notification.fired_at_ms;
     let (mark, word) = match notification.transition {
         Transition::Fired => (severity_mark(notification), String::new()),
-        Transition::Repeated => (severity_mark(notification), format!(" (still, {})", span(firing_ms))),
+        Transition::Repeated => (severity_mark(notification), format!(" – still, after {}", span(firing_ms))),
         Transition::Resolved => ("🟢", format!(" – resolved after {}", span(firing_ms))),
         Transition::Withdrawn => ("⚪", " – no longer watched".to_owned()),
     };
@@ -84,8 +84,11 @@ fn state(notification: &Notification) -> String {
     let lasted = span(notification.at_ms - notification.active_at_ms);
     match notification.transition {
         Transition::Fired | Transition::Repeated => {
+            // A description says the value in its own words and unit.
+            let described = notification.annotations.value("description").is_some();
+            let value = if described { String::new() } else { format!("{} now, ", figure(notification.value)) };
             let unknown = notification.no_data_since_ms.map(|since| format!(" · no data since {}", clock(since)));
-            format!("{} now, {since} ({lasted}){}", figure(notification.value), unknown.unwrap_or_default())
+            format!("{value}{since} ({lasted}){}", unknown.unwrap_or_default())
         }
         Transition::Resolved => {
             format!("last bad value {}, {since} until {}", figure(notification.value), clock(notification.at_ms))
@@ -105,7 +108,8 @@ fn description(notification: &Notification) -> String {
 }
 
 fn who(notification: &Notification) -> String {
-    notification.who.as_deref().map_or_else(String::new, |who| escaped(who.trim(), WHO_MAX_CHARS))
+    let who = notification.who.as_deref().filter(|_| !notification.is_over());
+    who.map_or_else(String::new, |who| escaped(who.trim(), WHO_MAX_CHARS))
 }
 
 fn annotation(notification: &Notification, name: &str, before: &str, max_chars: usize) -> String {

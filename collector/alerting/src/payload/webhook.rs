@@ -55,7 +55,7 @@ pub fn body(notification: &Notification, frame: &Frame<'_>) -> Result<String, se
         generator_url: frame.expr_url(notification),
         fingerprint: notification.fingerprint(),
     };
-    serde_json::to_string(&Message {
+    let json = serde_json::to_string(&Message {
         receiver: frame.receiver,
         status,
         alerts: [alert],
@@ -66,5 +66,23 @@ pub fn body(notification: &Notification, frame: &Frame<'_>) -> Result<String, se
         external_url: frame.external_url,
         version: "4",
         truncated_alerts: 0,
-    })
+    })?;
+    Ok(as_go_writes(&json))
+}
+
+/// Go's encoder escapes what HTML would mind, and ends with a line break. These characters stand only within texts.
+fn as_go_writes(json: &str) -> String {
+    let mut out = String::with_capacity(json.len() + 1);
+    for c in json.chars() {
+        match c {
+            '&' => out.push_str("\\u0026"),
+            '<' => out.push_str("\\u003c"),
+            '>' => out.push_str("\\u003e"),
+            '\u{2028}' => out.push_str("\\u2028"),
+            '\u{2029}' => out.push_str("\\u2029"),
+            c => out.push(c),
+        }
+    }
+    out.push('\n');
+    out
 }

@@ -38,8 +38,8 @@ pub(super) enum Operand {
 }
 
 /// What ended a list of nodes.
-enum End {
-    Text,
+enum Stop {
+    OfText,
     End,
     Else,
     ElseIf(Pipeline),
@@ -50,9 +50,9 @@ pub(super) fn parse(text: &str) -> Result<Vec<Node>, TemplateError> {
     let mut parser = Parser { text, at: 0, variables, depth: 0 };
     let (nodes, end) = parser.nodes()?;
     match end {
-        End::Text => Ok(nodes),
-        End::End => Err(parser.error("{{ end }} without its {{ if }}, {{ with }} or {{ range }}")),
-        End::Else | End::ElseIf(_) => Err(parser.error("{{ else }} without its {{ if }}")),
+        Stop::OfText => Ok(nodes),
+        Stop::End => Err(parser.error("{{ end }} without its {{ if }}, {{ with }} or {{ range }}")),
+        Stop::Else | Stop::ElseIf(_) => Err(parser.error("{{ else }} without its {{ if }}")),
     }
 }
 
@@ -98,7 +98,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Text and actions up to `end`, `else` or the end of the text.
-    fn nodes(&mut self) -> Result<(Vec<Node>, End)> {
+    fn nodes(&mut self) -> Result<(Vec<Node>, Stop)> {
         self.deeper()?;
         let (mut nodes, scope) = (Vec::new(), self.variables.len());
         let mut trim = self.trimmed_behind();
@@ -129,7 +129,7 @@ impl<'a> Parser<'a> {
         }
         self.variables.truncate(scope);
         self.depth -= 1;
-        Ok((nodes, End::Text))
+        Ok((nodes, Stop::OfText))
     }
 
     /// Whether the action just closed trims the text behind it.
@@ -137,7 +137,7 @@ impl<'a> Parser<'a> {
         self.text[..self.at].ends_with("-}}")
     }
 
-    fn action(&mut self, nodes: &mut Vec<Node>) -> Result<Option<End>> {
+    fn action(&mut self, nodes: &mut Vec<Node>) -> Result<Option<Stop>> {
         self.skip_space();
         if self.eat("/*") {
             let Some(length) = self.rest().find("*/") else { return Err(self.error("a comment without */")) };
@@ -148,7 +148,7 @@ impl<'a> Parser<'a> {
         let start = self.at;
         let word = self.word();
         match word {
-            "end" => self.close().map(|()| Some(End::End)),
+            "end" => self.close().map(|()| Some(Stop::End)),
             "else" => self.else_arm().map(Some),
             "if" => self.if_block().map(|node| nodes.push(node)).map(|()| None),
             "with" | "range" => self.block(word == "range").map(|node| nodes.push(node)).map(|()| None),
@@ -165,17 +165,17 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn else_arm(&mut self) -> Result<End> {
+    fn else_arm(&mut self) -> Result<Stop> {
         self.skip_space();
         let start = self.at;
         if self.word() == "if" {
             let pipeline = self.pipeline()?;
             self.close()?;
-            return Ok(End::ElseIf(pipeline));
+            return Ok(Stop::ElseIf(pipeline));
         }
         self.at = start;
         self.close()?;
-        Ok(End::Else)
+        Ok(Stop::Else)
     }
 
     fn if_block(&mut self) -> Result<Node> {
@@ -187,13 +187,13 @@ impl<'a> Parser<'a> {
             let (body, end) = self.nodes()?;
             arms.push((condition, body));
             match end {
-                End::ElseIf(pipeline) => condition = pipeline,
-                End::Else => {
+                Stop::ElseIf(pipeline) => condition = pipeline,
+                Stop::Else => {
                     otherwise = self.last_arm("if")?;
                     break;
                 }
-                End::End => break,
-                End::Text => return Err(self.error("{{ if }} without its {{ end }}")),
+                Stop::End => break,
+                Stop::OfText => return Err(self.error("{{ if }} without its {{ end }}")),
             }
         }
         self.variables.truncate(scope);
@@ -206,9 +206,11 @@ impl<'a> Parser<'a> {
         self.close()?;
         let (body, end) = self.nodes()?;
         let otherwise = match end {
-            End::End => Vec::new(),
-            End::Else => self.last_arm(word)?,
-            End::ElseIf(_) | End::Text => return Err(self.error(format!("{{{{ {word} }}}} without its {{{{ end }}}}"))),
+            Stop::End => Vec::new(),
+            Stop::Else => self.last_arm(word)?,
+            Stop::ElseIf(_) | Stop::OfText => {
+                return Err(self.error(format!("{{{{ {word} }}}} without its {{{{ end }}}}")));
+            }
         };
         self.variables.truncate(scope);
         Ok(if range { Node::Range { pipeline, body, otherwise } } else { Node::With { pipeline, body, otherwise } })
@@ -216,7 +218,7 @@ impl<'a> Parser<'a> {
 
     fn last_arm(&mut self, word: &str) -> Result<Vec<Node>> {
         match self.nodes()? {
-            (nodes, End::End) => Ok(nodes),
+            (nodes, Stop::End) => Ok(nodes),
             _ => Err(self.error(format!("{{{{ else }}}} of {word} without its {{{{ end }}}}"))),
         }
     }
