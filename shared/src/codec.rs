@@ -13,6 +13,7 @@ mod chain;
 mod range;
 mod scale;
 mod schema;
+mod series;
 mod snapshot;
 mod tick;
 
@@ -251,7 +252,7 @@ impl Encoder {
     /// # Errors
     /// An unknown group, too few values, or a frame that would be too large.
     pub fn tick(&mut self, out: &mut Vec<u8>, group: GroupId, ts_ms: i64, values: &[f64]) -> Result<(), EncodeError> {
-        let known = self.chain.group(group)?;
+        let (models, known) = self.chain.parts(group)?;
         let span = known.span();
         if values.len() < span {
             return Err(EncodeError::TooFewValues { group, given: values.len(), last: span as Slot - 1 });
@@ -259,9 +260,9 @@ impl Encoder {
         let begin = out.len();
         out.push(KIND_TICK);
         put_varint(out, group.into());
-        self.scratch.write(out, &self.chain.models, known, ts_ms, values);
+        self.scratch.write(out, models, known, ts_ms, values);
         keep_to_limit(out, begin, group)?;
-        self.chain.commit(group, &mut self.scratch, ts_ms);
+        self.scratch.commit_written(models, known, ts_ms, values);
         Ok(())
     }
 }
@@ -397,14 +398,14 @@ impl Decoder {
     }
 
     fn decode_tick(&mut self, payload: &[u8], at: usize, group: GroupId, out: &mut Decoded) -> Result<(), DecodeError> {
-        let ts_ms = self.scratch.read(payload, at, &self.chain.models, self.chain.group(group)?)?;
-        self.chain.commit(group, &mut self.scratch, ts_ms);
+        let (models, known) = self.chain.parts(group)?;
+        let ts_ms = self.scratch.read(payload, at, models, known)?;
         let mut changes = match out {
             Decoded::Tick { changes, .. } => std::mem::take(changes),
             Decoded::Schema { .. } => Vec::new(),
         };
         changes.clear();
-        changes.extend(self.scratch.changes());
+        self.scratch.commit_read(models, known, ts_ms, &mut changes);
         *out = Decoded::Tick { group, ts_ms, changes };
         Ok(())
     }
@@ -424,7 +425,7 @@ impl Decoder {
         let checked = taken.and_then(|()| Ok(self.chain.check(group, &retire, costs.clone())?));
         let checked = checked.inspect_err(|_| self.texts.forget_from(mark))?;
         self.chain.apply(checked, group, &retire, costs);
-        let slots = self.chain.group_or_new(group).slots.len();
+        let slots = self.chain.group_or_new(group).series.len();
         self.series.resize(self.chain.groups.len(), Vec::new());
         let series = &mut self.series[usize::from(group)];
         series.resize(slots, None);
@@ -438,3 +439,6 @@ impl Decoder {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

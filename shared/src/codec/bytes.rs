@@ -142,6 +142,11 @@ impl<'a> BitReader<'a> {
         Self { bytes: &payload[base..], base, at_bit: 0 }
     }
 
+    /// The payload's byte of the next bit.
+    pub(super) fn at(&self) -> usize {
+        self.base + self.at_bit / 8
+    }
+
     /// The next `bits` (at most 64).
     #[inline]
     pub(super) fn take(&mut self, bits: u32) -> u64 {
@@ -178,5 +183,63 @@ impl<'a> BitReader<'a> {
         let len = rest.len().min(16);
         window[..len].copy_from_slice(&rest[..len]);
         u128::from_le_bytes(window)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn varints_come_back(value: u64, signed: i64) {
+            let mut out = Vec::new();
+            put_varint(&mut out, value);
+            put_varint(&mut out, zigzag(signed));
+            let mut bytes = Bytes::new(&out, 0);
+            prop_assert_eq!(bytes.varint(), Ok(value));
+            prop_assert_eq!(bytes.varint().map(unzigzag), Ok(signed));
+            prop_assert_eq!(bytes.end(), Ok(()));
+        }
+
+        #[test]
+        fn bits_come_back(fields in prop::collection::vec((any::<u64>(), 0..=64u32), 0..50)) {
+            let mut writer = BitWriter::default();
+            let fields: Vec<(u64, u32)> =
+                fields.into_iter().map(|(value, bits)| (value.checked_shr(64 - bits).unwrap_or(0), bits)).collect();
+            fields.iter().for_each(|(value, bits)| writer.put(*value, *bits));
+            let mut out = vec![7];
+            writer.finish(&mut out);
+            let mut reader = BitReader::new(&out, 1);
+            for (value, bits) in &fields {
+                prop_assert_eq!(reader.take(*bits), *value);
+            }
+            prop_assert_eq!(reader.finish(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_varint_over_64_bits_is_refused() {
+        let most = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
+        assert_eq!(Bytes::new(&most, 0).varint(), Ok(u64::MAX));
+        let mut over = most;
+        over[9] = 0x02;
+        assert!(matches!(Bytes::new(&over, 0).varint(), Err(DecodeError::OutOfRange { .. })));
+        assert_eq!(Bytes::new(&most[..4], 0).varint(), Err(DecodeError::Truncated { at: 4 }));
+    }
+
+    #[test]
+    fn bits_end_exactly_and_in_zeros() {
+        let read = |payload: &[u8], bits| {
+            let mut reader = BitReader::new(payload, 0);
+            reader.take(bits);
+            reader.finish()
+        };
+        assert_eq!(read(&[0xff, 0x03], 10), Ok(()));
+        assert_eq!(read(&[0xff, 0x07], 10), Err(DecodeError::Damaged { at: 1 }));
+        assert_eq!(read(&[0xff], 10), Err(DecodeError::Truncated { at: 1 }));
+        assert_eq!(read(&[0xff, 0x03, 0x00], 10), Err(DecodeError::Trailing { at: 2 }));
     }
 }

@@ -1,6 +1,7 @@
 //! The state that both ends of a chain keep: groups and slots, and the rules for what may join them.
 
-use super::tick::{HISTORY_QUIET, Models, SlotState, TickScratch};
+use super::series::Series;
+use super::tick::{HISTORY_QUIET, Models};
 use super::{CHAIN_MAX_BYTES, GroupId, SLOT_COST_BYTES, SLOTS_AHEAD_MAX, Slot};
 use crate::limits;
 
@@ -61,7 +62,7 @@ pub(super) struct Group {
     /// Whether the value changed at each of the last ticks, the last in the lowest bit.
     pub(super) history: Vec<u16>,
     /// What the values' changes are guessed from.
-    pub(super) slots: Vec<SlotState>,
+    pub(super) series: Vec<Series>,
     /// What each slot's labels count against the chain's memory, in bytes.
     pub(super) label_costs: Vec<u32>,
     /// Series ever added.
@@ -107,8 +108,8 @@ impl Group {
 
     /// Makes room for slots below `span`.
     pub(super) fn grow(&mut self, span: usize) {
-        if span > self.slots.len() {
-            self.slots.resize(span, SlotState::NEW);
+        if span > self.series.len() {
+            self.series.resize(span, Series::NEW);
             self.current.resize(span, 0);
             self.history.resize(span, HISTORY_QUIET);
             self.label_costs.resize(span, 0);
@@ -133,7 +134,7 @@ impl Group {
         for bitmap in [&mut self.live, &mut self.fresh, &mut self.quiet] {
             bitmap[word] &= !bit;
         }
-        self.slots[slot as usize] = SlotState::NEW;
+        self.series[slot as usize] = Series::NEW;
         self.current[slot as usize] = 0;
         self.history[slot as usize] = HISTORY_QUIET;
         self.label_costs[slot as usize] = 0;
@@ -226,18 +227,17 @@ impl Chain {
         }
         cost_bytes += add.map(|(_, cost)| cost as usize).sum::<usize>();
         let slots = added.last().map_or(0, |slot| *slot as usize + 1);
-        cost_bytes += slots.saturating_sub(known.slots.len()) * SLOT_COST_BYTES;
+        cost_bytes += slots.saturating_sub(known.series.len()) * SLOT_COST_BYTES;
         if cost_bytes > CHAIN_MAX_BYTES {
             return Err(ChainError::TooLarge);
         }
         Ok(Checked { cost_bytes })
     }
 
-    /// Makes the frame that `scratch` worked out for `group` part of the chain.
-    pub(super) fn commit(&mut self, group: GroupId, scratch: &mut TickScratch, ts_ms: i64) {
-        if let Some(Some(group)) = self.groups.get_mut(usize::from(group)) {
-            scratch.commit(&mut self.models, group, ts_ms);
-        }
+    /// The models and the group, to change them together.
+    pub(super) fn parts(&mut self, group: GroupId) -> Result<(&mut Box<Models>, &mut Group), ChainError> {
+        let known = self.groups.get_mut(usize::from(group)).and_then(Option::as_deref_mut);
+        Ok((&mut self.models, known.ok_or(ChainError::GroupUnknown(group))?))
     }
 
     /// Does what was checked.

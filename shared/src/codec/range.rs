@@ -12,36 +12,32 @@ const RANGE_MIN: u64 = 1 << 32;
 const RANGE_ONE_WORD: u64 = 1 << 33;
 /// How far a probability stays from 0 and 1, in 1/65536.
 const PROBABILITY_MARGIN: u16 = 48;
-/// How fast a probability follows, by the number of decisions seen: a shift.
-const RATES: [u8; 32] =
-    [1, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 4, 4, 4, 4, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 6];
+/// How far a probability moves with each decision: 1/2^RATE of the way.
+const PROBABILITY_RATE: u32 = 5;
 
-/// The chance that the next decision of a context is "yes", learnt from those before.
+/// The chance that the next decision of a context is "yes", in 1/65536, learnt from those before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Probability {
-    /// In 1/65536.
-    pub(super) yes: u16,
-    /// Decisions seen, up to the last of `RATES`.
-    pub(super) seen: u16,
-}
+pub(super) struct Probability(u16);
 
 impl Probability {
-    /// Nothing seen yet.
-    pub(super) const EVEN: Self = Self { yes: 1 << 15, seen: 0 };
+    /// Nothing known.
+    pub(super) const EVEN: Self = Self(1 << 15);
 
-    /// A probability read from outside, if it can be one of ours.
-    pub(super) fn checked(yes: u16, seen: u16) -> Option<Self> {
-        let margins = PROBABILITY_MARGIN..=u16::MAX - PROBABILITY_MARGIN;
-        (margins.contains(&yes) && usize::from(seen) < RATES.len()).then_some(Self { yes, seen })
+    /// In 1/65536.
+    pub(super) fn yes(self) -> u16 {
+        self.0
+    }
+
+    /// A probability from outside, if a chain can come to it.
+    pub(super) fn checked(yes: u16) -> Option<Self> {
+        (PROBABILITY_MARGIN..=u16::MAX - PROBABILITY_MARGIN).contains(&yes).then_some(Self(yes))
     }
 
     #[inline]
     fn learn(&mut self, yes: bool) {
-        let rate = RATES[usize::from(self.seen) % RATES.len()];
-        self.seen += u16::from(usize::from(self.seen) + 1 < RATES.len());
         let goal = if yes { u16::MAX - PROBABILITY_MARGIN } else { PROBABILITY_MARGIN };
-        let step = (i32::from(goal) - i32::from(self.yes)) >> rate;
-        self.yes = (i32::from(self.yes) + step) as u16;
+        let way = i32::from(goal) - i32::from(self.0);
+        self.0 = (i32::from(self.0) + (way >> PROBABILITY_RATE)) as u16;
     }
 }
 
@@ -99,13 +95,9 @@ impl<'a> RangeWriter<'a> {
 impl Decisions for RangeWriter<'_> {
     #[inline]
     fn decide(&mut self, probability: &mut Probability, yes: bool) -> bool {
-        let bound = (self.range >> 16) * u64::from(probability.yes);
-        if yes {
-            self.range = bound;
-        } else {
-            self.advance(bound);
-            self.range -= bound;
-        }
+        let bound = (self.range >> 16) * u64::from(probability.0);
+        self.advance(if yes { 0 } else { bound });
+        self.range = if yes { bound } else { self.range - bound };
         probability.learn(yes);
         if self.range < RANGE_MIN {
             self.word();
@@ -174,19 +166,66 @@ impl<'a> RangeReader<'a> {
 impl Decisions for RangeReader<'_> {
     #[inline]
     fn decide(&mut self, probability: &mut Probability, _: bool) -> bool {
-        let bound = (self.range >> 16) * u64::from(probability.yes);
+        let bound = (self.range >> 16) * u64::from(probability.0);
         let yes = self.offset < bound;
-        if yes {
-            self.range = bound;
-        } else {
-            self.offset -= bound;
-            self.range -= bound;
-        }
+        self.offset -= if yes { 0 } else { bound };
+        self.range = if yes { bound } else { self.range - bound };
         probability.learn(yes);
         if self.range < RANGE_MIN {
             self.word();
             self.range <<= 32;
         }
         yes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn decisions_come_back_whatever_follows(
+            decisions in prop::collection::vec((0..3usize, prop::bool::weighted(0.1)), 0..400),
+            tail in prop::collection::vec(any::<u8>(), 0..12),
+            head in prop::collection::vec(Just(0xff), 0..3),
+        ) {
+            let mut out = head.clone();
+            let mut models = [Probability::EVEN; 3];
+            let mut writer = RangeWriter::new(&mut out);
+            for (context, yes) in &decisions {
+                writer.decide(&mut models[*context], *yes ^ (*context == 1));
+            }
+            writer.finish();
+            let end = out.len();
+            out.extend(tail);
+            let mut learnt = [Probability::EVEN; 3];
+            let mut reader = RangeReader::new(&out, head.len());
+            for (context, yes) in &decisions {
+                prop_assert_eq!(reader.decide(&mut learnt[*context], false), *yes ^ (*context == 1));
+            }
+            prop_assert_eq!(reader.finish(), Ok(end));
+            prop_assert_eq!(learnt, models);
+            prop_assert_eq!(&out[..head.len()], &head[..]);
+        }
+    }
+
+    #[test]
+    fn a_missing_word_is_noticed() {
+        let mut out = Vec::new();
+        let mut writer = RangeWriter::new(&mut out);
+        for i in 0..100 {
+            writer.decide(&mut Probability::EVEN.clone(), i % 3 == 0);
+        }
+        writer.finish();
+        for len in 0..out.len() {
+            let mut reader = RangeReader::new(&out[..len], 0);
+            for _ in 0..100 {
+                reader.decide(&mut Probability::EVEN.clone(), false);
+            }
+            assert_eq!(reader.finish(), Err(DecodeError::Truncated { at: len }));
+        }
     }
 }

@@ -42,6 +42,11 @@ impl Scale {
     /// The scale that every float has.
     pub(super) const BITS: Self = Self(BITS);
 
+    /// [`Scale::BITS`] and a value's integer under it.
+    pub(super) fn bits(value: f64) -> (Self, i64) {
+        (Self::BITS, order_of(value))
+    }
+
     /// The scale of the wire's code, if there is one.
     pub(super) fn from_code(code: u8) -> Option<Self> {
         (code < END).then_some(Self(code))
@@ -68,21 +73,18 @@ impl Scale {
     #[inline]
     pub(super) fn integer(self, value: f64) -> Option<i64> {
         let guess = match self.0 {
-            BITS => {
-                let bits = value.to_bits() as i64;
-                return Some(bits ^ ((bits >> 63) & i64::MAX));
-            }
+            BITS => return Some(order_of(value)),
             QUOTIENT..PRODUCT => value * TENS[usize::from(self.0 - QUOTIENT)],
             PRODUCT..THOUSAND_TWICE => value * TENS[usize::from(self.0 - PRODUCT) + 1],
             THOUSAND_TWICE => value * 1e6,
             _ => value / (1u64 << (self.0 - POWER + 1)) as f64,
         };
-        // Not a number, or too large: refused here.
-        if !(guess.abs() < INTEGER_MAX) {
-            return None;
+        if guess.abs() < INTEGER_MAX {
+            let integer = (guess + 0.5f64.copysign(guess)) as i64;
+            (self.value(integer).to_bits() == value.to_bits()).then_some(integer)
+        } else {
+            None
         }
-        let integer = (guess + 0.5f64.copysign(guess)) as i64;
-        (self.value(integer).to_bits() == value.to_bits()).then_some(integer)
     }
 
     /// The scale that makes `value` shortest, and its integer; `None` if only its bits will do.
@@ -99,5 +101,60 @@ impl Scale {
             .map(Self)
             .filter_map(|scale| Some((scale, scale.integer(value)?)))
             .min_by_key(|(_, integer)| integer.unsigned_abs())
+    }
+}
+
+/// A float's place in the order of floats.
+fn order_of(value: f64) -> i64 {
+    let bits = value.to_bits() as i64;
+    bits ^ ((bits >> 63) & i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn code_of(value: f64) -> Option<u8> {
+        Scale::find(value).map(|(scale, _)| scale.code())
+    }
+
+    #[test]
+    fn scales_are_the_documented_ones() {
+        assert_eq!(code_of(7.0), Some(1));
+        assert_eq!(code_of(0.25), Some(1 + 2));
+        assert_eq!(code_of(6118324.0 * 1e-3), Some(19 + 3));
+        assert_eq!(Scale(THOUSAND_TWICE).code(), 29);
+        assert_eq!(Scale(THOUSAND_TWICE).value(484_234_340), 484.23434 + f64::EPSILON * 256.0);
+        assert_eq!(code_of(4096.0 * 3.0), Some(29 + 12));
+        assert_eq!(Scale::from_code(END - 1).map(|scale| scale.value(1)), Some((1u64 << 30) as f64));
+        assert_eq!(Scale::from_code(END), None);
+        for value in [-0.0, f64::NAN, f64::INFINITY, 1e300, std::f64::consts::PI, crate::model::stale_nan()] {
+            assert_eq!(code_of(value), None, "{value}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_scale_gives_back_the_value_bit_by_bit(bits: u64, code in 0..END, decimals in 0..12u32, small: i32) {
+            for value in [f64::from_bits(bits), f64::from(small) / 10f64.powi(decimals as i32), f64::from(small)] {
+                for scale in [Scale(code), Scale::BITS] {
+                    if let Some(integer) = scale.integer(value) {
+                        prop_assert_eq!(scale.value(integer).to_bits(), value.to_bits());
+                    }
+                }
+                if let Some((scale, integer)) = Scale::find(value) {
+                    prop_assert_eq!(scale.value(integer).to_bits(), value.to_bits());
+                }
+                let (scale, integer) = Scale::bits(value);
+                prop_assert_eq!(scale.value(integer).to_bits(), value.to_bits());
+            }
+        }
+
+        #[test]
+        fn the_order_of_floats_is_kept(a: f64, b: f64) {
+            prop_assert_eq!(a < b, order_of(a) < order_of(b) && a != b);
+        }
     }
 }

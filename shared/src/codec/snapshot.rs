@@ -5,7 +5,8 @@ use super::bytes::{Bytes, put_varint, unzigzag, zigzag};
 use super::chain::Group;
 use super::range::Probability;
 use super::schema::{Texts, WriterTexts, label_cost, put_text, take_text};
-use super::tick::{HISTORY_QUIET, SlotState};
+use super::series::Series;
+use super::tick::HISTORY_QUIET;
 use super::{CHAIN_MAX_BYTES, ChainError, DecodeError, Decoder, SLOT_COST_BYTES, STRING_SHARED_MAX_BYTES, STRINGS_MAX};
 use super::{GroupId, SeriesDef, Slot};
 use crate::limits;
@@ -13,6 +14,8 @@ use crate::model::MetricType;
 
 const VERSION: u8 = 1;
 const CHECKSUM_BYTES: usize = 4;
+/// More series than any chain lives to see.
+const ADDED_MAX: u64 = 1 << 48;
 
 impl Decoder {
     /// Appends the chain's state to `out`: a decoder restored from it goes on exactly as this one.
@@ -20,8 +23,7 @@ impl Decoder {
         let begin = out.len();
         out.push(VERSION);
         for probability in self.chain.models.clone().all() {
-            out.extend_from_slice(&probability.yes.to_le_bytes());
-            out.push(probability.seen as u8);
+            out.extend_from_slice(&probability.yes().to_le_bytes());
         }
         for texts in [&self.texts.names, &self.texts.values] {
             put_varint(out, texts.list.len() as u64);
@@ -61,8 +63,7 @@ impl Decoder {
         for probability in decoder.chain.models.all() {
             let at = bytes.at();
             let yes = u16::from_le_bytes([bytes.byte()?, bytes.byte()?]);
-            let known = Probability::checked(yes, bytes.byte()?.into());
-            *probability = known.ok_or(DecodeError::OutOfRange { what: "a probability", at })?;
+            *probability = Probability::checked(yes).ok_or(DecodeError::OutOfRange { what: "a probability", at })?;
         }
         take_texts(&mut bytes, &mut decoder.texts.names)?;
         take_texts(&mut bytes, &mut decoder.texts.values)?;
@@ -82,7 +83,7 @@ impl Decoder {
     fn take_group(&mut self, bytes: &mut Bytes<'_>, id: GroupId) -> Result<(), DecodeError> {
         let mut group = Group { last_ts_ms: take_option(bytes)?, ..Group::default() };
         group.interval_ms = unzigzag(bytes.varint()?);
-        let added = bytes.varint()?;
+        let added = bytes.number("the number of series ever added", ADDED_MAX)?;
         let span = bytes.number("the number of slots", limits::SLOTS_PER_GROUP_MAX.into())? as usize;
         self.chain.cost_bytes += span * SLOT_COST_BYTES;
         let mut room = CHAIN_MAX_BYTES.checked_sub(self.chain.cost_bytes).ok_or(ChainError::TooLarge)?;
@@ -121,7 +122,7 @@ fn put_group(out: &mut Vec<u8>, texts: &mut WriterTexts, group: &Group, series: 
     put_option(out, group.last_ts_ms);
     put_varint(out, zigzag(group.interval_ms));
     put_varint(out, group.added);
-    put_varint(out, group.slots.len() as u64);
+    put_varint(out, group.series.len() as u64);
     put_varint(out, series.iter().flatten().count() as u64);
     let mut next = 0;
     for series in series.iter().flatten() {
@@ -135,7 +136,7 @@ fn put_group(out: &mut Vec<u8>, texts: &mut WriterTexts, group: &Group, series: 
         } else {
             put_option(out, Some(group.current[slot] as i64));
             out.extend_from_slice(&group.history[slot].to_le_bytes());
-            group.slots[slot].put(out);
+            group.series[slot].put(out);
         }
     }
 }
@@ -148,7 +149,7 @@ fn take_values(bytes: &mut Bytes<'_>, group: &mut Group, slot: Slot, bits: u64) 
     if group.history[at] == HISTORY_QUIET {
         group.quiet[word] |= bit;
     }
-    group.slots[at] = SlotState::take(bytes)?;
+    group.series[at] = Series::take(bytes)?;
     Ok(())
 }
 
