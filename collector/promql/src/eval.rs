@@ -36,7 +36,7 @@ use crate::source::{SampleBuf, Source};
 pub(crate) use points::{ABSENT, Points, is_present};
 pub(crate) use relabel::merge_same_labels;
 
-use points::Meter;
+use points::{Meter, Steps};
 
 /// The times of an evaluation.
 #[derive(Debug, Clone, Copy)]
@@ -153,7 +153,8 @@ impl<'a, S: Source> Evaluator<'a, S> {
         }
         if grid.n > 1 && is_invariant(expr) {
             return self.stream(expr, grid.first(), &mut |eval, row| {
-                let points = eval.points(grid.n, row.points[0])?;
+                let mut points = eval.points(grid.n, row.points[0])?;
+                points.native = row.points.native.as_ref().map(|_| Steps::all(grid.n));
                 sink(eval, Row { points, ..row })
             });
         }

@@ -9,7 +9,9 @@ mod functions;
 mod labels;
 mod matcher;
 mod parser;
+pub mod promqltest;
 mod source;
+pub mod testing;
 mod text;
 
 pub use ast::Expr;
@@ -19,5 +21,5 @@ pub use functions::{FUNCTIONS, Function, Variadic};
 pub use labels::{Labels, METRIC_NAME};
 pub use matcher::{MatchOp, Matcher};
 pub use parser::{MAX_DEPTH, MAX_QUERY_BYTES, parse, parse_selector};
-pub use source::{Hints, STALE, STALE_BITS, SampleBuf, Source, is_stale};
+pub use source::{Hints, NATIVE_HISTOGRAM, STALE, STALE_BITS, SampleBuf, Source, is_native_histogram, is_stale};
 pub use text::{format_duration, format_value, parse_duration};

@@ -17,6 +17,19 @@ pub fn is_stale(value: f64) -> bool {
     value.to_bits() == STALE_BITS
 }
 
+/// The bits of the NaN that stands for a native histogram.
+const NATIVE_BITS: u64 = 0x7ff0_0000_0000_0004;
+
+/// The value that stands for a native histogram. This engine computes nothing of them: what can only use numbers
+/// passes over them, as in Prometheus, and what only asks whether there is a sample counts them.
+pub const NATIVE_HISTOGRAM: f64 = f64::from_bits(NATIVE_BITS);
+
+/// Whether a value stands for a native histogram.
+#[inline]
+pub fn is_native_histogram(value: f64) -> bool {
+    value.to_bits() == NATIVE_BITS
+}
+
 /// The samples of one series: times in milliseconds, ascending, and a value for each.
 #[derive(Debug, Clone, Default)]
 pub struct SampleBuf {
@@ -50,12 +63,13 @@ impl SampleBuf {
         self.timestamps.is_empty()
     }
 
-    /// Drops the stale markers.
-    pub(crate) fn drop_stale(&mut self) {
-        let Some(first) = self.values.iter().position(|v| is_stale(*v)) else { return };
+    /// Drops the stale markers, and unless `keep_native` what stands for native histograms.
+    pub(crate) fn drop_stale(&mut self, keep_native: bool) {
+        let drop = |v: &f64| is_stale(*v) || (is_native_histogram(*v) && !keep_native);
+        let Some(first) = self.values.iter().position(drop) else { return };
         let mut kept = first;
         for i in first..self.values.len() {
-            if !is_stale(self.values[i]) {
+            if !drop(&self.values[i]) {
                 self.timestamps[kept] = self.timestamps[i];
                 self.values[kept] = self.values[i];
                 kept += 1;
@@ -122,8 +136,11 @@ mod tests {
         for (t, v) in [(1, 1.0), (2, STALE), (3, f64::NAN), (4, STALE), (5, 5.0)] {
             buf.push(t, v);
         }
-        buf.drop_stale();
-        assert_eq!(buf.timestamps, [1, 3, 5]);
+        buf.push(6, NATIVE_HISTOGRAM);
+        buf.drop_stale(true);
+        assert_eq!(buf.timestamps, [1, 3, 5, 6]);
         assert!(buf.values[1].is_nan());
+        buf.drop_stale(false);
+        assert_eq!(buf.timestamps, [1, 3, 5]);
     }
 }

@@ -71,9 +71,18 @@ impl<'a, S: Source> Evaluator<'a, S> {
         let mut index: FxHashMap<Labels, usize> = FxHashMap::default();
         let mut groups: Vec<Group<C>> = Vec::new();
         // Cells are on the account as the samples that they take the room of.
+        let ignores_native =
+            !matches!(aggregate.op, AggregateOp::Sum | AggregateOp::Avg | AggregateOp::Count | AggregateOp::Group);
+        let counts_native = matches!(aggregate.op, AggregateOp::Count | AggregateOp::Group);
         let room = grid.n * size_of::<C>().div_ceil(size_of::<f64>());
         let mut held = Vec::new();
         self.stream(&aggregate.expr, grid, &mut |eval, row| {
+            if row.points.native.is_some() && ignores_native {
+                eval.ignored_native(aggregate);
+                if !row.points.iter().any(|v| is_present(*v)) {
+                    return Ok(());
+                }
+            }
             let key = grouping.key(&row.labels);
             let at = match index.get(&key) {
                 Some(at) => *at,
@@ -91,6 +100,9 @@ impl<'a, S: Source> Evaluator<'a, S> {
                     cell.add(*value);
                 }
             }
+            if let Some(native) = row.points.native.as_ref().filter(|_| counts_native) {
+                group.cells.iter_mut().enumerate().filter(|(i, _)| native.has(*i)).for_each(|(_, cell)| cell.add(0.0));
+            }
             Ok(())
         })?;
         drop(held);
@@ -102,6 +114,11 @@ impl<'a, S: Source> Evaluator<'a, S> {
         Ok(())
     }
 
+    pub(super) fn ignored_native(&mut self, aggregate: &Aggregate) {
+        let text = format!("ignored histogram in {} aggregation", aggregate.op.as_str());
+        self.inform(aggregate.expr.unwrapped().span(), &text);
+    }
+
     fn quantile(&mut self, aggregate: &Aggregate, grid: Grid, sink: Sink<'_, 'a, S>) -> Result<()> {
         let Some(param) = &aggregate.param else { return Ok(()) };
         let phi = self.scalar(param, grid)?;
@@ -109,7 +126,10 @@ impl<'a, S: Source> Evaluator<'a, S> {
         let grouping = Grouping::of(aggregate);
         let mut index: FxHashMap<Labels, usize> = FxHashMap::default();
         let mut groups: Vec<(Labels, bool, Vec<Points>)> = Vec::new();
-        self.stream(&aggregate.expr, grid, &mut |_, row| {
+        self.stream(&aggregate.expr, grid, &mut |eval, row| {
+            if row.points.native.is_some() {
+                eval.ignored_native(aggregate);
+            }
             let key = grouping.key(&row.labels);
             let at = *index.entry(key.clone()).or_insert_with(|| {
                 groups.push((key, false, Vec::new()));

@@ -31,6 +31,7 @@ impl<'a, S: Source> Evaluator<'a, S> {
         sides: impl Fn(usize, f64) -> (f64, f64),
     ) -> Result<()> {
         let op = binary.op;
+        let numbers_first = std::ptr::eq(vector, &binary.rhs);
         let filters = op.is_comparison() && !binary.return_bool;
         self.stream(vector, grid, &mut |eval, mut row| {
             for (i, point) in row.points.iter_mut().enumerate().filter(|(_, p)| is_present(**p)) {
@@ -40,6 +41,12 @@ impl<'a, S: Source> Evaluator<'a, S> {
                 } else if scalar(op, a, b) == 0.0 {
                     *point = ABSENT;
                 }
+            }
+            if row.points.native.take().is_some() && op.is_comparison() {
+                let (name, at) = (op.as_str(), binary.lhs.span());
+                let types = if numbers_first { ("float", "histogram") } else { ("histogram", "float") };
+                let text = "incompatible sample types encountered for binary operator";
+                eval.inform(at, &format!("{text} \"{name}\": {} {name} {}", types.0, types.1));
             }
             if filters && !row.points.iter().any(|v| is_present(*v)) {
                 return Ok(());

@@ -93,6 +93,7 @@ impl<'a, S: Source> Evaluator<'a, S> {
             for (i, point) in row.points.iter_mut().enumerate().filter(|(_, p)| is_present(**p)) {
                 *point = f(i, *point);
             }
+            row.points.native = None;
             row.drop_name = true;
             sink(eval, row)
         })
@@ -194,8 +195,9 @@ impl<'a, S: Source> Evaluator<'a, S> {
 }
 
 /// Marks the steps at which `present` has a value as absent.
-fn hide_present(points: &mut [f64], present: &[f64]) {
-    for (point, _) in points.iter_mut().zip(present).filter(|(_, v)| is_present(**v)) {
+fn hide_present(points: &mut [f64], present: &Points) {
+    let native = |i| present.native.as_ref().is_some_and(|steps| steps.has(i));
+    for (_, point) in points.iter_mut().enumerate().filter(|(i, _)| is_present(present[*i]) || native(*i)) {
         *point = ABSENT;
     }
 }

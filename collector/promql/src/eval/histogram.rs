@@ -217,8 +217,12 @@ fn rank_of(value: f64, buckets: &[Bucket], total: f64) -> f64 {
         if bucket.bound > value {
             // Nothing is known of how far the outermost buckets reach, but that sizes are rarely negative.
             let start = if i == 0 && bucket.bound > 0.0 { 0.0 } else { below };
-            if value <= start || start.is_infinite() || bucket.bound.is_infinite() {
+            if value <= start || bucket.bound.is_infinite() {
                 break;
+            }
+            if start.is_infinite() {
+                // A bucket without a lower end counts as a whole for all that lies in it.
+                return bucket.count;
             }
             return rank + (bucket.count - rank) * (value - start) / (bucket.bound - start);
         }

@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
 use crate::error::{Error, Result};
-use crate::source::STALE;
+use crate::source::{STALE, is_native_histogram};
 
 /// No value at this step. Results never hold a stale marker, so its bits are free to mean this.
 pub(crate) const ABSENT: f64 = STALE;
@@ -39,7 +39,7 @@ impl Meter {
         let mut values = self.spare.borrow_mut().pop().unwrap_or_default();
         values.clear();
         values.resize(n, fill);
-        Ok(Points { values, meter: self.clone() })
+        Ok(Points { values, meter: self.clone(), native: None })
     }
 
     /// Puts the room of `n` samples on the account, for what is not kept as points.
@@ -68,6 +68,25 @@ impl Meter {
 pub(crate) struct Points {
     values: Vec<f64>,
     meter: Rc<Meter>,
+    /// The steps that hold a native histogram. Their value is [`ABSENT`], so that only who looks here sees them.
+    pub(crate) native: Option<Steps>,
+}
+
+impl Points {
+    /// Whether any step has a value or a native histogram.
+    pub(crate) fn any(&self) -> bool {
+        self.native.is_some() || self.values.iter().any(|v| is_present(*v))
+    }
+
+    /// Moves what stands for native histograms out of the values.
+    pub(crate) fn split_native(&mut self) {
+        for i in 0..self.values.len() {
+            if is_native_histogram(self.values[i]) {
+                self.values[i] = ABSENT;
+                self.native.get_or_insert_with(|| Steps::new(self.values.len())).set(i);
+            }
+        }
+    }
 }
 
 impl Deref for Points {
@@ -92,6 +111,33 @@ impl Drop for Points {
         let mut spare = self.meter.spare.borrow_mut();
         if spare.len() < MAX_SPARE {
             spare.push(std::mem::take(&mut self.values));
+        }
+    }
+}
+
+/// A bit for each step.
+pub(crate) struct Steps(Vec<u64>);
+
+impl Steps {
+    pub(crate) fn new(n: usize) -> Steps {
+        Steps(vec![0; n.div_ceil(64)])
+    }
+
+    pub(crate) fn all(n: usize) -> Steps {
+        Steps(vec![u64::MAX; n.div_ceil(64)])
+    }
+
+    pub(crate) fn has(&self, i: usize) -> bool {
+        self.0[i / 64] >> (i % 64) & 1 == 1
+    }
+
+    pub(crate) fn set(&mut self, i: usize) {
+        self.0[i / 64] |= 1 << (i % 64);
+    }
+
+    pub(crate) fn set_present(&mut self, points: &[f64]) {
+        for (i, _) in points.iter().enumerate().filter(|(_, v)| is_present(**v)) {
+            self.set(i);
         }
     }
 }

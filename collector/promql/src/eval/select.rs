@@ -21,6 +21,17 @@ pub(super) enum Latest {
     Time,
 }
 
+/// Which of the samples that a source gives are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    /// All, stale markers and native histograms included.
+    All,
+    /// All but stale markers.
+    Samples,
+    /// Only numbers.
+    Numbers,
+}
+
 /// Where the windows of a grid lie: window `i` is `(end + i·step − width, end + i·step]`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reach {
@@ -84,7 +95,7 @@ impl<'a, S: Source> Evaluator<'a, S> {
         sink: Sink<'_, 'a, S>,
     ) -> Result<()> {
         let reach = self.reach(selector.at, selector.offset.as_ref(), self.options.lookback_ms, grid)?;
-        self.series(selector, reach, None, &mut |window, out| pick_latest(window, latest, out), false, sink)
+        self.series(selector, reach, None, &mut |window, out| pick_latest(window, latest, out), Keep::All, sink)
     }
 
     /// Hands the windows of a range expression to `compute`, and each series of results to `sink`.
@@ -99,7 +110,11 @@ impl<'a, S: Source> Evaluator<'a, S> {
         match arg.unwrapped() {
             Expr::Matrix(matrix) => {
                 let reach = self.matrix_reach(matrix, grid)?;
-                self.series(&matrix.vector, reach, Some(function), compute, true, sink)
+                let keep = match function {
+                    "absent_over_time" | "count_over_time" | "present_over_time" => Keep::Samples,
+                    _ => Keep::Numbers,
+                };
+                self.series(&matrix.vector, reach, Some(function), compute, keep, sink)
             }
             Expr::Subquery(subquery) => self.subquery(subquery, grid, compute, sink),
             other => Err(Error::execution(format!("a range vector is needed, got {}", other.value_type().as_str()))),
@@ -151,7 +166,7 @@ impl<'a, S: Source> Evaluator<'a, S> {
         reach: Reach,
         function: Option<&'static str>,
         compute: Compute<'_>,
-        drop_stale: bool,
+        keep: Keep,
         sink: Sink<'_, 'a, S>,
     ) -> Result<()> {
         let hints = Hints { step_ms: reach.step, window_ms: reach.width, function };
@@ -159,6 +174,7 @@ impl<'a, S: Source> Evaluator<'a, S> {
         let mut series = self.source.select_for(&selector.matchers, start, end, hints).map_err(Error::Source)?;
         series.sort_by(|a, b| a.0.cmp(&b.0));
         self.stats.series += series.len() as u64;
+        let keep_native = keep == Keep::All;
         let mut buffer = self.buffers.pop().unwrap_or_default();
         for (labels, handle) in series {
             self.check()?;
@@ -166,14 +182,17 @@ impl<'a, S: Source> Evaluator<'a, S> {
             let (mut first, steps) = (0, reach.steps_a_read());
             while first < reach.n {
                 let part = reach.part(first, steps.min(reach.n - first));
-                self.read(&handle, part, drop_stale, &mut buffer)?;
+                self.read(&handle, part, keep, &mut buffer)?;
                 if !buffer.is_empty() {
                     let out = &mut points[first..first + part.n];
                     compute(&window(&buffer, part, first), out);
                 }
                 first += part.n;
             }
-            if points.iter().any(|v| is_present(*v)) {
+            if keep_native {
+                points.split_native();
+            }
+            if points.any() {
                 sink(self, Row { labels, drop_name: false, points })?;
             }
         }
@@ -181,12 +200,14 @@ impl<'a, S: Source> Evaluator<'a, S> {
         Ok(())
     }
 
-    fn read(&mut self, handle: &S::Series, reach: Reach, drop_stale: bool, out: &mut SampleBuf) -> Result<()> {
+    fn read(&mut self, handle: &S::Series, reach: Reach, keep: Keep, out: &mut SampleBuf) -> Result<()> {
         self.source.samples(handle, reach.start(), reach.last_end(), out).map_err(Error::Source)?;
         self.stats.samples += out.len() as u64;
         self.meter.allow(out.len())?;
-        if drop_stale {
-            out.drop_stale();
+        match keep {
+            Keep::All => {}
+            Keep::Samples => out.drop_stale(true),
+            Keep::Numbers => out.drop_stale(false),
         }
         // A long series in many pieces must not outlast its welcome.
         self.check()
@@ -218,7 +239,7 @@ impl<'a, S: Source> Evaluator<'a, S> {
             let Row { labels, drop_name, .. } = row;
             let mut points = eval.points(reach.n, ABSENT)?;
             compute(&window(&buffer, reach, 0), &mut points);
-            if points.iter().any(|v| is_present(*v)) {
+            if points.any() {
                 sink(eval, Row { labels, drop_name, points })?;
             }
             Ok(())

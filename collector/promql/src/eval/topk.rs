@@ -34,6 +34,9 @@ impl<'a, S: Source> Evaluator<'a, S> {
         let mut rows: Vec<(Labels, bool)> = Vec::new();
         let mut held = Vec::new();
         self.stream(&aggregate.expr, grid, &mut |eval, row| {
+            if row.points.native.is_some() {
+                eval.ignored_native(aggregate);
+            }
             let next = groups.len();
             let at = *index.entry(grouping.key(&row.labels)).or_insert(next);
             if at == next {

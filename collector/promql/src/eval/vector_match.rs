@@ -3,33 +3,10 @@
 
 use rustc_hash::FxHashMap;
 
+use super::points::Steps;
 use super::*;
 use crate::ast::{Binary, BinaryOp, Cardinality, Matching};
 use crate::labels::METRIC_NAME;
-
-/// A bit for each step.
-#[derive(Default)]
-struct Steps(Vec<u64>);
-
-impl Steps {
-    fn new(n: usize) -> Steps {
-        Steps(vec![0; n.div_ceil(64)])
-    }
-
-    fn has(&self, i: usize) -> bool {
-        self.0[i / 64] >> (i % 64) & 1 == 1
-    }
-
-    fn set(&mut self, i: usize) {
-        self.0[i / 64] |= 1 << (i % 64);
-    }
-
-    fn set_present(&mut self, points: &[f64]) {
-        for (i, _) in points.iter().enumerate().filter(|(_, v)| is_present(**v)) {
-            self.set(i);
-        }
-    }
-}
 
 impl Matching {
     /// The labels that two series must share to meet.
