@@ -144,6 +144,8 @@ fn open_blocks(history: &History, dir: &Path, report: &mut RecoveryReport) -> Re
         // Of a seal that a crash cut short; its head is still in the log.
         let _ = history.disk.remove(&dir.join(name));
     }
+    // A block whose name is not durable yet may not make the log needless.
+    history.disk.sync_dir(dir).map_err(io("sync"))?;
     let mut numbered: Vec<_> = names.iter().filter_map(|name| Some((block_number(name)?, name))).collect();
     numbered.sort_unstable();
     history.next_block.store(numbered.last().map_or(1, |(last, _)| last + 1), Ordering::Relaxed);

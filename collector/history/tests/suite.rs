@@ -2,8 +2,14 @@
 //!
 //! - `common`: sources that play agents, and the plain model.
 //! - `model`: random operations against the model.
+//! - `crash`: the same with power cuts, failing syncs and a full disk: what was acknowledged is there once.
+//! - `damage`: files cut and bits flipped.
 
 #[path = "suite/common.rs"]
 mod common;
+#[path = "suite/crash.rs"]
+mod crash;
+#[path = "suite/damage.rs"]
+mod damage;
 #[path = "suite/model.rs"]
 mod model;

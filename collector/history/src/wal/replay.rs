@@ -53,10 +53,16 @@ pub(crate) fn replay(
             None if read.good < read.len => {
                 report.losses.push(Loss::TornTail { path: path.clone(), bytes: read.len - read.good });
                 // So that it is not reported at every start; what counts is said by the next segment.
-                let _ = disk.open(&path).and_then(|file| file.set_len(read.good).and_then(|()| file.sync()));
+                let _ = disk.open(&path).and_then(|file| file.set_len(read.good));
             }
             _ => {}
         }
+    }
+    if let Some((last, _)) = replayed.previous {
+        // After a kill without a power cut the log may be whole in memory only, and its marks are about to count.
+        let path = segment_path(dir, last);
+        let synced = disk.open(&path).and_then(|file| file.sync()).and_then(|()| disk.sync_dir(dir));
+        synced.map_err(|source| OpenError::Io { action: "sync", path, source })?;
     }
     for number in numbers.difference(&kept) {
         let _ = disk.remove(&segment_path(dir, *number));
