@@ -87,6 +87,12 @@ impl Scale {
         }
     }
 
+    /// Whether this is the scale of plain integers and `integer` looks like so many pages, sectors or kibibytes.
+    #[inline]
+    pub(super) fn misses_unit(self, integer: i64) -> bool {
+        self.0 == QUOTIENT && integer != 0 && integer.trailing_zeros() >= u32::from(POWER_MIN)
+    }
+
     /// The scale that makes `value` shortest, and its integer; `None` if only its bits will do.
     pub(super) fn find(value: f64) -> Option<(Self, i64)> {
         if let Some(integer) = Self(QUOTIENT).integer(value) {

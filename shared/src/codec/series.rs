@@ -61,6 +61,8 @@ impl Series {
     pub(super) fn send(&mut self, value: f64) -> Change {
         if let Some(scale) = self.scale
             && let Some(integer) = scale.integer(value)
+            // A series that comes from zero has not shown its unit yet.
+            && !(self.integer == 0 && scale.misses_unit(integer))
         {
             let number = zigzag(integer.wrapping_sub(self.guess()));
             let size = size_of(number);
