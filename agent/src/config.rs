@@ -68,7 +68,11 @@ pub struct Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') { write!(f, "[{}]:{}", self.host, self.port) } else { write!(f, "{}:{}", self.host, self.port) }
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
     }
 }
 
@@ -85,11 +89,7 @@ pub struct QueueConfig {
 
 impl Default for QueueConfig {
     fn default() -> Self {
-        Self {
-            memory_max_bytes: 8 * MIB,
-            spool_max_bytes: 256 * MIB,
-            spool_max_age: Duration::from_secs(24 * 3600),
-        }
+        Self { memory_max_bytes: 8 * MIB, spool_max_bytes: 256 * MIB, spool_max_age: Duration::from_secs(24 * 3600) }
     }
 }
 
@@ -304,9 +304,8 @@ fn label_problem(name: &str, value: &str) -> Option<String> {
     if REGISTRY.iter().flat_map(|(_, metrics)| *metrics).any(|metric| metric.labels.contains(&name)) {
         return Some("this label is one of the signals' own; choose another name".to_owned());
     }
-    (value.len() > HOST_LABEL_VALUE_MAX_BYTES).then(|| {
-        format!("a value of {} bytes; at most {HOST_LABEL_VALUE_MAX_BYTES} bytes are allowed", value.len())
-    })
+    (value.len() > HOST_LABEL_VALUE_MAX_BYTES)
+        .then(|| format!("a value of {} bytes; at most {HOST_LABEL_VALUE_MAX_BYTES} bytes are allowed", value.len()))
 }
 
 /// Longest value of a label of the host's own, in bytes: it stands on every series.

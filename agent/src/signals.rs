@@ -207,6 +207,11 @@ impl Signals {
         &mut self.tables[usize::from(group)]
     }
 
+    /// Every group's series as they were last gathered.
+    pub fn tables(&self) -> impl Iterator<Item = &Table> {
+        self.tables.iter()
+    }
+
     /// Hands in what the run loop counts; given with the next gathering of [`AGENT`].
     pub fn set_runtime(&mut self, runtime: Runtime) {
         self.agent.runtime = Some(runtime);
@@ -301,3 +306,6 @@ fn sources(config: &SignalsConfig) -> Vec<(GroupId, Box<dyn Source>)> {
     }
     sources
 }
+
+#[cfg(test)]
+mod tests;

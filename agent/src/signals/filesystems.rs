@@ -259,3 +259,151 @@ fn is_remote(fstype: &[u8]) -> bool {
     );
     listed || fstype.starts_with(b"fuse") || matches!(fstype, b"glusterfs" | b"beegfs" | b"davfs" | b"virtiofs")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::mpsc;
+    use std::sync::{Arc, Mutex};
+
+    use super::super::prober;
+    use super::super::testing::{Bench, survives_mutation};
+    use super::*;
+
+    const SPACE: Space =
+        Space { size_bytes: 100, free_bytes: 60, avail_bytes: 50, files: 10, files_free: 9, readonly: false };
+
+    fn bench(probe: Probe) -> Bench {
+        Bench::new(|root| Box::new(Filesystems::new(root, Path::new("/"), probe)))
+    }
+
+    fn good() -> Probe {
+        Arc::new(|_| Ok(SPACE))
+    }
+
+    /// Ticks until `what` holds: answers come from other threads.
+    fn tick_until(bench: &mut Bench, what: impl Fn(&Bench) -> bool) {
+        for _ in 0..1000 {
+            assert_eq!(bench.tick_after(Duration::ZERO), Ok(0));
+            if what(bench) {
+                return;
+            }
+        }
+        panic!("still not so: {:?}", bench.names());
+    }
+
+    #[test]
+    fn a_filesystem_gives_its_space() {
+        let mut bench = bench(good());
+        bench.file(
+            "1/mounts",
+            b"/dev/vda / ext4 rw,relatime 0 0\n/dev/vdb /a\\040b\\134 xfs ro 0 0\nproc /proc proc rw 0 0\n",
+        );
+        tick_until(&mut bench, |bench| bench.len() == 14);
+        let series =
+            |name: &str| format!("node_filesystem_{name}{{device=\"/dev/vda\",fstype=\"ext4\",mountpoint=\"/\"}}");
+        let names = ["size_bytes", "free_bytes", "avail_bytes", "files", "files_free", "readonly", "device_error"];
+        let values = names.map(|name| bench.value(&series(name)).unwrap());
+        assert_eq!(values, [100.0, 60.0, 50.0, 10.0, 9.0, 0.0, 0.0]);
+        let readonly = "node_filesystem_readonly{device=\"/dev/vdb\",fstype=\"xfs\",mountpoint=\"/a b\\\\\"}";
+        assert_eq!(bench.value(readonly), Some(1.0));
+    }
+
+    #[test]
+    fn a_filesystem_that_fails_says_so_and_nothing_else() {
+        let mut bench = bench(Arc::new(|_| Err(io::ErrorKind::PermissionDenied.into())));
+        bench.file("1/mounts", b"/dev/vda / ext4 rw 0 0\n");
+        tick_until(&mut bench, |bench| bench.len() > 0);
+        assert_eq!(
+            bench.names(),
+            ["node_filesystem_device_error{device=\"/dev/vda\",fstype=\"ext4\",mountpoint=\"/\"}"]
+        );
+        assert_eq!(bench.value(&bench.names()[0]), Some(1.0));
+    }
+
+    #[test]
+    fn mounts_that_hang_hold_up_no_other_and_come_back() {
+        let (release, hung) = mpsc::channel::<()>();
+        let hung = Mutex::new(hung);
+        let mut bench = bench(Arc::new(move |path: &Path| {
+            if path.starts_with("/dead") {
+                let _ = hung.lock().unwrap().recv();
+            }
+            Ok(SPACE)
+        }));
+        // More dead mounts than there are threads for them, and listed first.
+        let mut mounts: String = (0..20).map(|i| format!("h:/{i} /dead/{i} nfs4 rw 0 0\n")).collect();
+        mounts.push_str("/dev/vda / ext4 rw 0 0\n");
+        bench.file("1/mounts", mounts.as_bytes());
+        tick_until(&mut bench, |bench| bench.len() == 7);
+        assert!(bench.names().iter().all(|name| name.contains("/dev/vda")), "nothing is known of the dead ones yet");
+        assert_eq!(bench.tick_after(DEADLINE), Ok(0));
+        tick_until(&mut bench, |bench| bench.len() == 7 + 20);
+        assert_eq!(
+            bench.value("node_filesystem_device_error{device=\"h:/3\",fstype=\"nfs4\",mountpoint=\"/dead/3\"}"),
+            Some(1.0)
+        );
+        assert_eq!(
+            bench.value("node_filesystem_avail_bytes{device=\"/dev/vda\",fstype=\"ext4\",mountpoint=\"/\"}"),
+            Some(50.0)
+        );
+        drop(release);
+        tick_until(&mut bench, |bench| bench.len() == 7 * 21);
+    }
+
+    #[test]
+    fn a_mount_that_is_gone_ends_and_hostile_lines_are_counted() {
+        let mut bench = bench(good());
+        bench.file("1/mounts", b"/dev/vda / ext4 rw 0 0\n");
+        tick_until(&mut bench, |bench| bench.len() == 7);
+        let long = "x".repeat(5000);
+        bench.file("1/mounts", format!("short line\n{long} /{long} ext4 rw 0 0\n").as_bytes());
+        for _ in 0..1000 {
+            assert_eq!(bench.tick_after(Duration::ZERO), Ok(1));
+        }
+        assert!(bench.names().iter().all(|name| !name.contains("vda") && name.len() < 3 * TEXT_MAX_BYTES));
+    }
+
+    #[test]
+    fn where_process_1_is_hidden_our_own_mounts_are_read() {
+        let mut bench = bench(good());
+        bench.file("self/mounts", b"/dev/vda / ext4 rw 0 0\n");
+        tick_until(&mut bench, |bench| bench.len() == 7);
+        std::fs::remove_dir_all(bench.path("self")).unwrap();
+    }
+
+    #[test]
+    fn the_default_exclusions_are_node_exporters() {
+        for point in ["/dev", "/dev/shm", "/proc", "/sys/fs/cgroup", "/run/credentials/x", "/var/lib/docker/overlay2/a"]
+        {
+            assert!(excluded_point(point.as_bytes()), "{point}");
+        }
+        for point in ["/", "/device", "/run", "/mnt/data", "/var/lib/docker", "/process", "/home"] {
+            assert!(!excluded_point(point.as_bytes()), "{point}");
+        }
+        assert!(excluded_type(b"autofs") && !excluded_type(b"tmpfs") && !excluded_type(b"nfs4"));
+        assert!(is_remote(b"fuse.sshfs") && !is_remote(b"ext4"));
+    }
+
+    #[test]
+    fn escapes_are_undone() {
+        assert_eq!(unescaped(b"/a\\040b\\011\\134c\\377"), b"/a b\t\\c\xff");
+        assert_eq!(unescaped(b"/a\\04\\9\\"), b"/a\\04\\9\\");
+    }
+
+    #[test]
+    fn the_root_of_this_host_answers() {
+        let space = prober::statvfs(Path::new("/")).unwrap();
+        assert!(space.size_bytes >= space.free_bytes && space.free_bytes >= space.avail_bytes);
+        assert!(prober::statvfs(Path::new("/no/such/path")).is_err());
+    }
+
+    #[test]
+    fn mutated_files_are_survived() {
+        let mounts =
+            b"/dev/vda / ext4 rw,relatime 0 0\ntmpfs /run tmpfs rw,nosuid 0 0\nh:/x /a\\040b nfs4 ro,soft 0 0\n";
+        survives_mutation("1/mounts", mounts, |root| {
+            Box::new(Filesystems::new(root, Path::new("/"), Arc::new(|_| Ok(SPACE))))
+        });
+    }
+}
