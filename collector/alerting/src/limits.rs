@@ -15,6 +15,8 @@ pub const TEMPLATE_DEPTH_MAX: usize = 32;
 pub const TEMPLATE_OUTPUT_MAX_BYTES: usize = 16 * 1024;
 /// Most steps (nodes executed, loop turns included) of one template.
 pub const TEMPLATE_STEPS_MAX: usize = 20_000;
+/// Most rows of a query within a template.
+pub const TEMPLATE_ROWS_MAX: usize = 1_000;
 /// Largest compiled pattern of `match` and `reReplaceAll` in bytes.
 pub const TEMPLATE_REGEX_MAX_BYTES: usize = 1024 * 1024;
 /// Widest padding and precision of a `printf` verb in characters.

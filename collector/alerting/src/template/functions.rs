@@ -173,8 +173,6 @@ pub(super) fn call(name: &str, arguments: &[Value], context: &Context<'_>) -> Re
 }
 
 fn evaluate(name: &str, arguments: &[Value], context: &Context<'_>) -> Result<Value, String> {
-    let of_text = |f: &dyn Fn(&str) -> String| Ok(Value::from_text(f(one(arguments)?.text()?)));
-    let of_number = |f: &dyn Fn(f64) -> String| Ok(Value::from_text(f(one(arguments)?.number()?)));
     match name {
         "not" => one(arguments).map(|value| Value::Bool(!value.is_true())),
         "eq" | "ne" | "lt" | "le" | "gt" | "ge" => compare(name, arguments),
@@ -187,7 +185,14 @@ fn evaluate(name: &str, arguments: &[Value], context: &Context<'_>) -> Result<Va
             Some((Value::Text(format), rest)) => gofmt::printf(format, rest).map(Value::from_text),
             _ => Err("the first argument is the format, a text".to_owned()),
         },
-        "query" => one(arguments)?.text().and_then(|expr| (context.query)(expr)).map(Value::Samples),
+        _ => of_rows_and_numbers(name, arguments, context),
+    }
+}
+
+fn of_rows_and_numbers(name: &str, arguments: &[Value], context: &Context<'_>) -> Result<Value, String> {
+    let of_number = |f: &dyn Fn(f64) -> String| Ok(Value::from_text(f(one(arguments)?.number()?)));
+    match name {
+        "query" => query(one(arguments)?.text()?, context),
         "first" => match one(arguments)? {
             Value::Samples(rows) => {
                 rows.first().cloned().map(Value::Sample).ok_or_else(|| "the query gave no rows".to_owned())
@@ -219,6 +224,13 @@ fn evaluate(name: &str, arguments: &[Value], context: &Context<'_>) -> Result<Va
         }
         #[expect(clippy::cast_precision_loss, reason = "milliseconds of our age")]
         "now" => Ok(Value::Float(context.now_ms as f64 / 1e3)),
+        _ => of_texts(name, arguments, context),
+    }
+}
+
+fn of_texts(name: &str, arguments: &[Value], context: &Context<'_>) -> Result<Value, String> {
+    let of_text = |f: &dyn Fn(&str) -> String| Ok(Value::from_text(f(one(arguments)?.text()?)));
+    match name {
         "title" => of_text(&title),
         "toUpper" => of_text(&str::to_uppercase),
         "toLower" => of_text(&str::to_lowercase),
@@ -249,6 +261,13 @@ fn one(arguments: &[Value]) -> Result<&Value, String> {
     match arguments {
         [value] => Ok(value),
         _ => Err(format!("takes one argument, not {}", arguments.len())),
+    }
+}
+
+fn query(expr: &str, context: &Context<'_>) -> Result<Value, String> {
+    match (context.query)(expr)? {
+        rows if rows.len() <= limits::TEMPLATE_ROWS_MAX => Ok(Value::Samples(rows)),
+        rows => Err(format!("{} rows, more than {}", rows.len(), limits::TEMPLATE_ROWS_MAX)),
     }
 }
 
