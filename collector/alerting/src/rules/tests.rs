@@ -72,9 +72,23 @@ fn the_stock_rules_load_render_and_satisfy_promtool() {
             }
         }
     }
-    let mut promtool = std::process::Command::new("promtool");
-    match promtool.args(["check", "rules"]).args(&paths).output() {
-        Ok(run) => assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr)),
+    promtool(&["check", "rules"], &paths);
+}
+
+#[test]
+fn the_stock_rules_fire_when_they_should() {
+    let paths = rule_files(&workspace().join("packaging/rules/tests"));
+    assert!(!paths.is_empty());
+    promtool(&["test", "rules"], &paths);
+}
+
+/// Runs Prometheus' own tool, where it is installed.
+fn promtool(command: &[&str], paths: &[PathBuf]) {
+    match std::process::Command::new("promtool").args(command).args(paths).output() {
+        Ok(run) => {
+            let (out, err) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+            assert!(run.status.success(), "{out}{err}");
+        }
         Err(error) => println!("not checked by promtool: {error}"),
     }
 }
