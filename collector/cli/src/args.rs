@@ -1,0 +1,212 @@
+//! The command line: what may be written, and the help that teaches it.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::connect::{COLLECTOR_DIR, Given};
+
+const EXAMPLES: &str = "\
+Examples:
+  pitwatch hosts                                  every host, the worst first
+  pitwatch alerts                                 what is wrong now
+  pitwatch query 'node_load1'                     one value a series, now
+  pitwatch query 'topk(3, rate(node_network_receive_bytes_total[1m]))'
+  pitwatch query 'node_load1' --range 1h -o plot  a chart in the terminal
+  pitwatch query 'node_load1' --time -2h          two hours ago
+  pitwatch token create --name db-eu-3            a line to paste on the new host
+  pitwatch hosts -o json | jq '.data.hosts[].name'
+
+On the collector's host the address and a token are found by themselves.
+From elsewhere: PITWATCH_COLLECTOR=HOST:4718 PITWATCH_TOKEN=pwa1_… pitwatch hosts
+
+Exit status: 0 good, 1 the answer is bad news, 2 usage, 3 cannot reach or not allowed.";
+
+const QUERY_EXAMPLES: &str = "\
+Examples:
+  pitwatch query 'node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes'
+      memory that is left on every host, as a share
+  pitwatch query 'topk(5, sum by (instance) (rate(node_cpu_seconds_total{mode!=\"idle\"}[1m])))'
+      the five busiest hosts
+  pitwatch query 'node_load1{instance=\"db-eu-3\"}' --range 6h --step 1m -o csv > load.csv
+  pitwatch query 'rate(node_disk_written_bytes_total[1m])' --range 15m -o plot
+  pitwatch query 'up' --time 2026-03-01T02:14:00Z
+
+Times: now, -5m (ago), seconds since 1970, or a date such as 2026-03-01T02:14:00Z or '2026-03-01 02:14'.";
+
+const TOKEN_EXAMPLES: &str = "\
+Examples:
+  pitwatch token create --name db-eu-3             one agent may enrol, as db-eu-3, within 1 h
+  pitwatch token create --ttl 1d                   one agent may enrol under any free name
+  pitwatch token create --role viewer --for grafana
+      a token for the HTTP API; roles are viewer, operator and admin";
+
+/// Ask the collector about hosts, alerts and measurements.
+#[derive(Debug, Parser)]
+#[command(name = "pitwatch", version, after_help = EXAMPLES, disable_help_subcommand = true)]
+pub(crate) struct Args {
+    /// The collector, as HOST:PORT or a URL; the local one if left out
+    #[arg(long, global = true, value_name = "HOST:PORT", env = "PITWATCH_COLLECTOR", hide_env_values = true)]
+    collector: Option<String>,
+    /// The API token; the local collector's if left out
+    #[arg(long, global = true, value_name = "TOKEN", env = "PITWATCH_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Where the local collector keeps its files
+    #[arg(long, global = true, value_name = "DIR", env = "PITWATCH_COLLECTOR_DIR", default_value = COLLECTOR_DIR, hide = true)]
+    collector_dir: PathBuf,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+impl Args {
+    /// What is said about the collector.
+    pub(crate) fn given(&self) -> Given {
+        let some = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        Given { collector: some(&self.collector), token: some(&self.token), dir: self.collector_dir.clone() }
+    }
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Evaluate a PromQL expression, now, at a time, or over a range
+    #[command(after_help = QUERY_EXAMPLES)]
+    Query(QueryArgs),
+    /// List the hosts, the worst first
+    Hosts(ListArgs),
+    /// List the alerts, firing ones first
+    Alerts(ListArgs),
+    /// List the rules and how their last evaluation went
+    Rules(ListArgs),
+    /// The agents and their certificates
+    #[command(subcommand)]
+    Agents(AgentsCommand),
+    /// The tokens of agents that enrol and of people and programs
+    #[command(subcommand, after_help = TOKEN_EXAMPLES)]
+    Token(TokenCommand),
+    /// How the collector itself is
+    Status(StatusArgs),
+}
+
+/// Arguments of `query`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct QueryArgs {
+    /// The expression
+    pub(crate) expr: String,
+    /// When; with --range, when it ends
+    #[arg(long, value_name = "TIME", default_value = "now", allow_hyphen_values = true)]
+    pub(crate) time: String,
+    /// Evaluate over the time before, such as 1h
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) range: Option<String>,
+    /// Distance of the points of a range, such as 10s; chosen by the range if left out
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) step: Option<String>,
+    /// How to write the answer; a plot without --range shows the last hour
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = QueryFormat::Table)]
+    pub(crate) output: QueryFormat,
+}
+
+/// How `query` writes its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum QueryFormat {
+    /// For people, with units
+    Table,
+    /// The collector's answer, byte for byte
+    Json,
+    /// The exact values, a line a sample
+    Csv,
+    /// A chart
+    Plot,
+}
+
+/// Arguments of every list.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct ListArgs {
+    /// How to write the list
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = ListFormat::Table)]
+    pub(crate) output: ListFormat,
+}
+
+/// How a list is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ListFormat {
+    /// For people, with units
+    Table,
+    /// The collector's answer, byte for byte
+    Json,
+    /// The exact values
+    Csv,
+}
+
+/// Arguments of `status`.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct StatusArgs {
+    /// Write the collector's answer, byte for byte
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = ListFormat::Table)]
+    pub(crate) output: ListFormat,
+}
+
+/// Commands of `agents`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AgentsCommand {
+    /// List the agents, the worst first
+    List(ListArgs),
+    /// Take an agent's certificate away and cut its connection
+    Revoke {
+        /// The agent's name
+        name: String,
+    },
+}
+
+/// Commands of `token`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token: for an agent that enrols, or with --role for the HTTP API
+    #[command(after_help = TOKEN_EXAMPLES)]
+    Create(TokenCreateArgs),
+    /// List the tokens, never their secrets
+    List(ListArgs),
+    /// Delete a token of the HTTP API
+    Revoke {
+        /// Its id, from `pitwatch token list`
+        id: String,
+    },
+}
+
+/// Arguments of `token create`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TokenCreateArgs {
+    /// The name that the agent must take
+    #[arg(long, value_name = "HOST", conflicts_with = "role")]
+    pub(crate) name: Option<String>,
+    /// How long it may be used: 1h for agents, without end for the HTTP API
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) ttl: Option<String>,
+    /// A token for the HTTP API: viewer, operator or admin
+    #[arg(long, value_name = "ROLE", requires = "holder", value_parser = ["viewer", "operator", "admin"])]
+    pub(crate) role: Option<String>,
+    /// For whom or what the API token is
+    #[arg(long = "for", id = "holder", value_name = "NAME", requires = "role")]
+    pub(crate) holder: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Args::command().debug_assert();
+        let parse = |line: &str| Args::try_parse_from(line.split(' '));
+        assert!(parse("pitwatch query up --time -5m --range 1h").is_ok());
+        assert!(parse("pitwatch hosts -o json --collector x:1 --token t").is_ok());
+        assert!(parse("pitwatch token create --role viewer --for grafana").is_ok());
+        assert!(parse("pitwatch token create --role viewer").is_err());
+        assert!(parse("pitwatch token create --role root --for x").is_err());
+        assert!(parse("pitwatch token create --name h --role viewer --for x").is_err());
+        assert!(parse("pitwatch hosts -o plot").is_err());
+        assert!(parse("pitwatch").is_err());
+    }
+}

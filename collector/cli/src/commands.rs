@@ -1,0 +1,120 @@
+//! The commands: each asks the collector, arranges the answer and judges whether it is bad news.
+
+mod agents;
+mod alerts;
+mod hosts;
+mod query;
+mod rules;
+mod status;
+mod tokens;
+
+use crate::args::{AgentsCommand, Command, ListArgs, ListFormat, TokenCommand};
+use crate::clock::Clock;
+use crate::connect::{Answer, Client};
+use crate::error::CliError;
+use crate::table::{Cell, Table, Tone};
+
+/// The path of the collector's own endpoints.
+const OWN: [&str; 3] = ["api", "v1", "pitwatch"];
+
+/// For whom is written: the time, and what the terminal can do.
+#[derive(Clone, Debug)]
+pub(crate) struct Screen {
+    /// Now.
+    pub(crate) clock: Clock,
+    /// Whether to colour.
+    pub(crate) color: bool,
+    /// Columns.
+    pub(crate) width: usize,
+}
+
+/// What a command says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Report {
+    /// For standard output.
+    pub(crate) text: String,
+    /// For standard error.
+    pub(crate) warnings: Vec<String>,
+    /// Whether a script should take notice.
+    pub(crate) is_bad_news: bool,
+}
+
+impl Report {
+    fn text(text: impl Into<String>) -> Self {
+        Self { text: text.into(), ..Self::default() }
+    }
+}
+
+/// Runs a command.
+pub(crate) async fn run(command: &Command, client: &Client, screen: &Screen) -> Result<Report, CliError> {
+    match command {
+        Command::Query(args) => query::run(args, client, screen).await,
+        Command::Hosts(args) => list(*args, client.get(&own(&["hosts"])).await?, screen, hosts::arrange),
+        Command::Alerts(args) => list(*args, client.get(&own(&["alerts"])).await?, screen, alerts::arrange),
+        Command::Rules(args) => list(*args, client.get(&["api", "v1", "rules"]).await?, screen, rules::arrange),
+        Command::Status(args) => status::run(args.output, client, screen).await,
+        Command::Agents(AgentsCommand::List(args)) => {
+            list(*args, client.get(&own(&["agents"])).await?, screen, agents::arrange)
+        }
+        Command::Agents(AgentsCommand::Revoke { name }) => agents::revoke(name, client).await,
+        Command::Token(TokenCommand::Create(args)) => tokens::create(args, client, screen).await,
+        Command::Token(TokenCommand::List(args)) => {
+            list(*args, client.get(&own(&["tokens"])).await?, screen, tokens::arrange)
+        }
+        Command::Token(TokenCommand::Revoke { id }) => tokens::revoke(id, client).await,
+    }
+}
+
+fn own<'a>(rest: &[&'a str]) -> Vec<&'a str> {
+    OWN.iter().chain(rest).copied().collect()
+}
+
+/// Writes a list in the format asked for. `arrange` makes the table and tells whether it is bad news.
+fn list<T>(
+    args: ListArgs,
+    answer: Answer<T>,
+    screen: &Screen,
+    arrange: impl FnOnce(&T, &Screen) -> (Table, bool),
+) -> Result<Report, CliError> {
+    let (table, is_bad_news) = arrange(&answer.data, screen);
+    let text = match args.output {
+        ListFormat::Table => table.to_text(screen.color),
+        ListFormat::Csv => table.to_csv(),
+        ListFormat::Json => with_line_feed(answer.body),
+    };
+    Ok(Report { text, warnings: answer.warnings, is_bad_news })
+}
+
+fn with_line_feed(mut text: String) -> String {
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
+}
+
+/// A moment as an age for people.
+fn age(ms: Option<i64>, screen: &Screen) -> Cell {
+    Cell::maybe(ms, |ms| screen.clock.age(*ms))
+}
+
+/// A name and how many: `2 firing`, `1 receiver`.
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+/// `3 hosts: 1 well, 2 silent`; kinds of which there are none are left out.
+fn tally(total: String, kinds: &[(usize, &str)]) -> String {
+    let parts: Vec<String> = kinds.iter().filter(|(n, _)| *n > 0).map(|(n, kind)| format!("{n} {kind}")).collect();
+    if parts.is_empty() { total } else { format!("{total}: {}", parts.join(", ")) }
+}
+
+/// A state with its mark: shape and word, so that colour is never needed.
+fn state(word: &str) -> Cell {
+    let (mark, tone) = match word {
+        "alerting" | "firing" | "err" | "revoked" | "failing" => ("✖", Tone::Red),
+        "silent" | "away" | "pending" => ("…", Tone::Amber),
+        "well" | "connected" | "ok" | "inactive" => ("✔", Tone::Faint),
+        _ => ("·", Tone::Plain),
+    };
+    Cell::with_exact(format!("{mark} {word}"), word).tone(tone)
+}

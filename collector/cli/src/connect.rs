@@ -1,0 +1,312 @@
+//! Finding the collector and talking to it: addresses, tokens, requests, and what their failures mean.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
+use reqwest::{Method, StatusCode, Url};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::CliError;
+
+/// Where a collector of this host keeps its files.
+pub(crate) const COLLECTOR_DIR: &str = "/var/lib/pitwatch/collector";
+/// The file in it with the address and a token.
+const LOCAL_FILE: &str = "cli.json";
+/// How long to wait for a connection, and for an answer.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(150);
+
+/// Where the collector is, and with what token to ask it.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    url: Url,
+    token: String,
+}
+
+/// What the command line and the environment say about the collector.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Given {
+    /// `--collector`
+    pub(crate) collector: Option<String>,
+    /// `--token`
+    pub(crate) token: Option<String>,
+    /// Where a local collector keeps its files.
+    pub(crate) dir: PathBuf,
+}
+
+/// What the local collector writes for us.
+#[derive(Deserialize)]
+struct LocalFile {
+    url: String,
+    token: String,
+}
+
+/// Finds the collector: as given, else the local one.
+pub(crate) fn find(given: &Given) -> Result<Target, CliError> {
+    let url = given.collector.as_deref().map(parse_address).transpose()?;
+    match (url, &given.token) {
+        (Some(url), Some(token)) => Ok(Target { url, token: token.clone() }),
+        (Some(url), None) => {
+            // The local collector's token is for nobody else.
+            let local = read_local(&given.dir).ok().filter(|local| parse_address(&local.url).is_ok_and(|at| at == url));
+            let local = local.ok_or_else(|| CliError::NoToken { at: authority(&url) })?;
+            Ok(Target { url, token: local.token })
+        }
+        (None, token) => {
+            let local = read_local(&given.dir)?;
+            let url = parse_address(&local.url)?;
+            Ok(Target { url, token: token.clone().unwrap_or(local.token) })
+        }
+    }
+}
+
+fn read_local(dir: &Path) -> Result<LocalFile, CliError> {
+    let path = dir.join(LOCAL_FILE);
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(CliError::NoCollector { path }),
+        Err(error) => return Err(CliError::LocalFile { path, reason: reason(&error) }),
+    };
+    serde_json::from_slice(&text).map_err(|error| CliError::LocalFile { path, reason: error.to_string() })
+}
+
+/// Reads `HOST:PORT` or a URL. Without a scheme the way to another host is encrypted.
+fn parse_address(text: &str) -> Result<Url, CliError> {
+    let wrong = || CliError::Address(text.to_owned());
+    let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let mut url = Url::parse(&full).map_err(|_| wrong())?;
+    let is_plain = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() || !is_plain {
+        return Err(wrong());
+    }
+    if !text.contains("://") && !is_loopback(&url) {
+        url.set_scheme("https").map_err(|()| wrong())?;
+    }
+    Ok(url)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port_or_known_default().map_or(host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+/// A connection to the collector.
+pub(crate) struct Client {
+    http: reqwest::Client,
+    target: Target,
+}
+
+/// An answer: the text as it came, for `-o json`, and the data in it.
+pub(crate) struct Answer<T> {
+    /// The whole body.
+    pub(crate) body: String,
+    /// What its `data` says.
+    pub(crate) data: T,
+    /// What the collector remarks about the data.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// The envelope of every answer.
+#[derive(Deserialize)]
+struct Envelope<T> {
+    data: T,
+    #[serde(default)]
+    warnings: Vec<String>,
+    #[serde(default)]
+    infos: Vec<String>,
+}
+
+/// The envelope of an error.
+#[derive(Deserialize)]
+struct Failure {
+    error: String,
+}
+
+impl Client {
+    /// A client of that collector.
+    pub(crate) fn new(target: Target) -> Result<Self, CliError> {
+        let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(ANSWER_TIMEOUT).build();
+        let http = http.map_err(|error| CliError::Unreachable { at: authority(&target.url), reason: cause(&error) })?;
+        Ok(Self { http, target })
+    }
+
+    /// The collector's host, and whether it is this one.
+    pub(crate) fn host(&self) -> (String, bool) {
+        (self.target.url.host_str().unwrap_or_default().to_owned(), is_loopback(&self.target.url))
+    }
+
+    /// Asks for something.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<Answer<T>, CliError> {
+        self.ask(Method::GET, path, None).await
+    }
+
+    /// Asks a query, as a form: it may be longer than an address may be.
+    pub(crate) async fn query<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        form: &[(&str, String)],
+    ) -> Result<Answer<T>, CliError> {
+        let mut encoder = self.target.url.clone();
+        encoder.query_pairs_mut().clear().extend_pairs(form);
+        let body = encoder.query().unwrap_or_default().to_owned();
+        let asked = self.ask(Method::POST, path, Some(("application/x-www-form-urlencoded", body))).await;
+        asked.map_err(|error| match error {
+            CliError::Refused(message) => {
+                let query = form.iter().find(|(name, _)| *name == "query").map(|(_, text)| text.clone());
+                CliError::Query { message, query: query.unwrap_or_default() }
+            }
+            error => error,
+        })
+    }
+
+    /// Has something done.
+    pub(crate) async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: &serde_json::Value,
+    ) -> Result<Answer<T>, CliError> {
+        self.ask(method, path, Some(("application/json", body.to_string()))).await
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: Option<(&'static str, String)>,
+    ) -> Result<Answer<T>, CliError> {
+        let at = authority(&self.target.url);
+        let mut url = self.target.url.clone();
+        url.path_segments_mut().map_err(|()| CliError::Address(at.clone()))?.clear().extend(path);
+        let mut request = self.http.request(method, url).header(AUTHORIZATION, format!("Bearer {}", self.target.token));
+        if let Some((kind, body)) = body {
+            request = request.header(CONTENT_TYPE, kind).body(body);
+        }
+        let unreachable = |error: reqwest::Error| CliError::Unreachable { at: at.clone(), reason: cause(&error) };
+        let answer = request.send().await.map_err(unreachable)?;
+        let status = answer.status();
+        let body = answer.text().await.map_err(unreachable)?;
+        read(status, body, at)
+    }
+}
+
+fn read<T: DeserializeOwned>(status: StatusCode, body: String, at: String) -> Result<Answer<T>, CliError> {
+    if status.is_success() {
+        return match serde_json::from_str::<Envelope<T>>(&body) {
+            Ok(Envelope { data, mut warnings, infos }) => {
+                warnings.extend(infos);
+                Ok(Answer { body, data, warnings })
+            }
+            Err(error) => Err(CliError::Unexpected { at, reason: error.to_string() }),
+        };
+    }
+    let Ok(Failure { error: message }) = serde_json::from_str(&body) else {
+        return Err(CliError::Unexpected { at, reason: status.to_string() });
+    };
+    Err(match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => CliError::NotAllowed(message),
+        status if status.is_client_error() => CliError::Refused(message),
+        _ => CliError::Failed { at, message },
+    })
+}
+
+/// The innermost reason of a failed request, in few words.
+fn cause(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return if error.is_connect() { "no answer to a connection" } else { "no answer in time" }.to_owned();
+    }
+    let mut inner: &dyn std::error::Error = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    match inner.downcast_ref::<io::Error>() {
+        Some(error) => reason(error),
+        None => inner.to_string(),
+    }
+}
+
+/// An error of the system without its number.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(collector: Option<&str>, token: Option<&str>, dir: &Path) -> Given {
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        Given { collector: owned(collector), token: owned(token), dir: dir.to_owned() }
+    }
+
+    fn found(given: &Given) -> (String, String) {
+        let target = find(given).unwrap_or_else(|error| panic!("{error}"));
+        (target.url.to_string(), target.token)
+    }
+
+    #[test]
+    fn addresses_beyond_this_host_are_encrypted_unless_said() {
+        let address = |text| parse_address(text).map(|url| url.to_string()).ok();
+        assert_eq!(address("127.0.0.1:4718").as_deref(), Some("http://127.0.0.1:4718/"));
+        assert_eq!(address("[::1]:4718").as_deref(), Some("http://[::1]:4718/"));
+        assert_eq!(address("localhost:4718").as_deref(), Some("http://localhost:4718/"));
+        assert_eq!(address("watch.example:4718").as_deref(), Some("https://watch.example:4718/"));
+        assert_eq!(address("http://watch.example:4718/").as_deref(), Some("http://watch.example:4718/"));
+        for wrong in ["", "ftp://x", "http://x/y", "a b", "http://"] {
+            assert!(matches!(parse_address(wrong), Err(CliError::Address(_))), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_local_collector_is_found_and_its_token_goes_to_nobody_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let none = given(None, None, dir.path());
+        assert!(matches!(find(&none), Err(CliError::NoCollector { .. })));
+        std::fs::write(dir.path().join(LOCAL_FILE), r#"{"url":"http://127.0.0.1:4718","token":"t"}"#).unwrap();
+        let local = ("http://127.0.0.1:4718/".to_owned(), "t".to_owned());
+        assert_eq!(found(&none), local);
+        assert_eq!(found(&given(Some("127.0.0.1:4718"), None, dir.path())), local);
+        assert_eq!(found(&given(None, Some("u"), dir.path())).1, "u");
+        let other = given(Some("10.0.0.1:4718"), None, dir.path());
+        assert!(matches!(find(&other), Err(CliError::NoToken { .. })));
+        std::fs::write(dir.path().join(LOCAL_FILE), "{").unwrap();
+        assert!(matches!(find(&none), Err(CliError::LocalFile { .. })));
+    }
+
+    #[test]
+    fn answers_are_told_apart() {
+        let read = |status, body: &str| {
+            read::<u32>(StatusCode::from_u16(status).unwrap(), body.to_owned(), "here".to_owned()).map(|a| a.data)
+        };
+        assert_eq!(read(200, r#"{"status":"success","data":7}"#).ok(), Some(7));
+        assert!(matches!(read(200, "hello"), Err(CliError::Unexpected { .. })));
+        assert!(matches!(read(502, "<html>"), Err(CliError::Unexpected { .. })));
+        assert!(matches!(read(401, r#"{"error":"no"}"#), Err(CliError::NotAllowed(_))));
+        assert!(matches!(read(400, r#"{"error":"no"}"#), Err(CliError::Refused(_))));
+        assert!(matches!(read(503, r#"{"error":"no"}"#), Err(CliError::Failed { .. })));
+    }
+
+    #[test]
+    fn a_closed_port_is_said_in_words() {
+        crate::install_crypto();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let url = Url::parse(&format!("http://127.0.0.1:{port}")).unwrap();
+        let client = Client::new(Target { url, token: "t".to_owned() }).unwrap_or_else(|error| panic!("{error}"));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let error = runtime.block_on(client.get::<u32>(&["x"])).err().unwrap();
+        let expected = format!("cannot reach the collector at 127.0.0.1:{port} (connection refused)");
+        assert_eq!(error.to_string(), expected);
+    }
+}
