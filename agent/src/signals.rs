@@ -6,7 +6,7 @@
 //! on.
 //!
 //! In reading order:
-//! - [`metric`], [`table`]: what is known of a metric; slots, values, schema changes.
+//! - `metric`, `table`: what is known of a metric; slots, values, schema changes.
 //! - `parse`, `source`: bytes to numbers; held files, keyed entries, the trait of a source.
 //! - sources of the vitals (1 s): `cpu`, `memory`, `numbers`, `pressure`, `disks`, `network`, `netstat`.
 //! - slower ones: `interfaces`, `filesystems` with its `prober`, `processes`, `facts`, `agent`.
@@ -24,7 +24,7 @@ mod facts;
 mod filesystems;
 mod interfaces;
 mod memory;
-pub mod metric;
+mod metric;
 mod netstat;
 mod network;
 mod numbers;
@@ -35,7 +35,7 @@ mod processes;
 #[cfg(test)]
 mod reference;
 mod source;
-pub mod table;
+mod table;
 #[cfg(test)]
 mod testing;
 
@@ -48,7 +48,7 @@ use pitwatch_shared::codec::GroupId;
 pub use self::agent::Runtime;
 pub use self::metric::Metric;
 pub use self::source::{Now, SourceError};
-pub use self::table::{Changes, Table};
+pub use self::table::{Changes, SERIES_PER_GROUP_MAX, Table};
 
 use self::agent::{Agent, Counts};
 use self::source::{Buffer, Pass, Sink, Source};

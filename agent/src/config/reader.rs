@@ -145,7 +145,7 @@ impl<'t> Section<'t> {
             match value.get_ref() {
                 DeValue::String(text) => texts.push((key.span(), name, text.to_string())),
                 other => {
-                    reader.note(Some(value.span()), format!("{}.{name}", self.path), wrong_type(other, "a string"))
+                    reader.note(Some(value.span()), format!("{}.{name}", self.path), wrong_type(other, "a string"));
                 }
             }
         }

@@ -34,7 +34,7 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 }
 
 fn written(amount: u64, units: &[(&str, u64)]) -> String {
-    let fitting = units.iter().rev().find(|(_, scale)| amount >= *scale && amount % scale == 0);
+    let fitting = units.iter().rev().find(|(_, scale)| amount >= *scale && amount.is_multiple_of(*scale));
     let (unit, scale) = fitting.unwrap_or(&units[0]);
     format!("{}{unit}", amount / scale)
 }

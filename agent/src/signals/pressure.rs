@@ -51,8 +51,11 @@ pub(super) static METRICS: [Metric; 6] = [
     ),
 ];
 
-/// The files; of each, the line and its place in [`METRICS`]. The CPU's `full` line is always nought for a host.
-const FILES: [(&str, &[(&[u8], usize)]); 4] = [
+/// The first word of a line, and the line's place in [`METRICS`].
+type Line = (&'static [u8], usize);
+
+/// The files and the lines taken of each. The CPU's `full` line is always nought for a host.
+const FILES: [(&str, &[Line]); 4] = [
     ("cpu", &[(b"some", 0)]),
     ("memory", &[(b"some", 1), (b"full", 2)]),
     ("io", &[(b"some", 3), (b"full", 4)]),

@@ -26,7 +26,7 @@ const _: () = assert!(SERIES_PER_GROUP_MAX < limits::SLOTS_PER_GROUP_MAX as usiz
 
 /// A source's hold on one series: no slot yet, a slot, or refused for a while.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Handle(Hold);
+pub(super) struct Handle(Hold);
 
 #[derive(Debug, Default, Clone, Copy)]
 enum Hold {

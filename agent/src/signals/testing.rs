@@ -70,7 +70,9 @@ impl Bench {
 /// Feeds a source a real file with some bytes cut, changed, doubled or put in: it must survive and stay bounded.
 pub(super) fn survives_mutation(path: &str, real: &'static [u8], source: fn(&Path) -> Box<dyn Source>) {
     let change = (any::<prop::sample::Index>(), prop::collection::vec(any::<u8>(), 0..6), 0_usize..40);
-    let mut runner = proptest::test_runner::TestRunner::default();
+    // Each case writes files: a quarter of the usual number keeps the suite quick.
+    let config = ProptestConfig { cases: 64, ..ProptestConfig::default() };
+    let mut runner = proptest::test_runner::TestRunner::new(config);
     let outcome = runner.run(&prop::collection::vec(change, 1..12), |changes| {
         let mut bench = Bench::new(source);
         let mut bytes = real.to_vec();

@@ -1,6 +1,7 @@
 //! The signals of this very host, against what /proc and the system's own tools say.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::*;
@@ -168,4 +169,65 @@ fn groups_are_numbered_by_their_place() {
     let signals = signals();
     assert!((0..).zip(signals.groups()).all(|(at, group)| group.id == at));
     assert!(REGISTRY.iter().all(|(group, _)| usize::from(*group) < GROUPS));
+}
+
+/// A host of its own, captured: every file of the vitals.
+const CAPTURED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/proc");
+
+fn of_root(root: &Path) -> Signals {
+    let config = SignalsConfig { proc_root: root.to_owned(), sys_root: root.to_owned(), ..Default::default() };
+    Signals::new(&config, &[])
+}
+
+fn captured_files() -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut dirs = vec![PathBuf::from(CAPTURED)];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() { dirs.push(entry) } else { files.push(entry) }
+        }
+    }
+    files
+}
+
+#[test]
+fn a_captured_host_gives_its_vitals_without_an_error() {
+    let mut signals = of_root(Path::new(CAPTURED));
+    let vitals = signals.gather(VITALS, Now::read());
+    assert_eq!(sum(vitals, "node_sockstat_TCP_inuse", &[]), 1.0);
+    assert_eq!(sum(vitals, "node_load15", &[]), 0.25);
+    assert_eq!(sum(vitals, "node_filefd_maximum", &[]), 2_466_181.0);
+    assert_eq!(sum(vitals, "node_entropy_pool_size_bits", &[]), 256.0);
+    assert_eq!(sum(vitals, "node_disk_writes_completed_total", &[]), number_of_vda_writes());
+    let failed: Vec<_> = signals.failures.iter().filter(|failures| failures.count > 0).map(|f| f.source).collect();
+    assert_eq!(failed, [""; 0]);
+}
+
+fn number_of_vda_writes() -> f64 {
+    of_device(&format!("{CAPTURED}/diskstats"), "vda", 7)
+}
+
+/// Every file of a host cut off anywhere: the others go on, and nothing is set that is not a number of the file.
+#[test]
+fn files_cut_off_anywhere_are_survived() {
+    let dir = tempfile::tempdir().unwrap();
+    let files: Vec<_> = captured_files().into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect();
+    for (path, bytes) in &files {
+        let path = dir.path().join(path.strip_prefix(CAPTURED).unwrap());
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+    let mut signals = of_root(dir.path());
+    let whole = signals.gather(VITALS, Now::read()).len();
+    for (path, bytes) in &files {
+        let path = dir.path().join(path.strip_prefix(CAPTURED).unwrap());
+        let step = (bytes.len() / 40).max(1);
+        for end in (0..bytes.len()).step_by(step) {
+            fs::write(&path, &bytes[..end]).unwrap();
+            let table = signals.gather(VITALS, Now::read());
+            assert!(table.len() <= whole + 1, "{}: a name that was cut is one more at most", path.display());
+        }
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(signals.gather(VITALS, Now::read()).len(), whole, "{}", path.display());
+    }
 }
