@@ -119,6 +119,15 @@ impl Config {
     /// # Errors
     /// The file cannot be read, or every mistake in it.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::load_over(path, |_| None)
+    }
+
+    /// As [`Config::load`], with values that go before the environment's, by the names of its variables: what a
+    /// command line said.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_over(path: &Path, said: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let read = || -> io::Result<String> {
             if std::fs::metadata(path)?.len() > FILE_MAX_BYTES {
                 return Err(io::Error::other(format!("it is larger than {FILE_MAX_BYTES} bytes")));
@@ -127,7 +136,7 @@ impl Config {
         };
         let text = read().map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Self::parse(&text, path, &host, |name| std::env::var(name).ok())
+        Self::parse(&text, path, &host, |name| said(name).or_else(|| std::env::var(name).ok()))
     }
 
     /// Checks a file's text; `host` is the host's name, `variable` the environment.

@@ -5,6 +5,7 @@
 //! - [`lane`]: ticks in, numbered frames out.
 //! - [`identity`]: the key and the certificate on disk.
 //! - [`link`]: enrolment and the connection to the collector.
+//! - [`run`]: all of it at work.
 //! - [`config`]: agent.toml, as written and as checked.
 //! - [`signals`]: what is read of this host, how often, and the series that come of it.
 //! - [`exposition`]: the text format, for `once`.
@@ -14,5 +15,6 @@ pub mod exposition;
 pub mod identity;
 pub mod lane;
 pub mod link;
+pub mod run;
 pub mod signals;
 pub mod spool;

@@ -1,2 +1,158 @@
-//! The thin main.
-fn main() {}
+//! The agent's command line: enrol, run, check the configuration, print the signals once.
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use pitwatch_agent::config::Config;
+use pitwatch_agent::exposition;
+use pitwatch_agent::link::enroll::enroll;
+use pitwatch_agent::run;
+use pitwatch_agent::signals::{Now, Signals, SignalsConfig};
+use pitwatch_shared::identity::{AgentName, EnrollToken};
+use tokio::sync::watch;
+
+/// Between the two looks of `once`: processes' shares of a CPU need two. Milliseconds.
+const ONCE_PAUSE_MS: u64 = 500;
+
+/// Gathers this host's signals and delivers them to a Pitwatch collector.
+#[derive(Debug, Parser)]
+#[command(version, after_help = "First: `pitwatch token create` on the collector, then `pitwatch-agent enroll` here.")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Enrol this host with a one-time token: makes a key here and has it signed by the collector.
+    #[command(after_help = "Example:\n  pitwatch-agent enroll --collector watch.example:4717 --token pwe1_…")]
+    Enroll {
+        /// Where the collector listens for agents.
+        #[arg(long, value_name = "HOST:PORT")]
+        collector: Option<String>,
+        /// The token that `pitwatch token create` printed; or in PITWATCH_TOKEN, out of the process list.
+        #[arg(long, env = "PITWATCH_TOKEN", hide_env_values = true)]
+        token: String,
+        /// This agent's name, its `instance` label; the host's name unless the configuration says otherwise.
+        #[arg(long)]
+        name: Option<String>,
+        #[command(flatten)]
+        file: ConfigFile,
+    },
+    /// Gather and deliver until stopped.
+    Run {
+        #[command(flatten)]
+        file: ConfigFile,
+    },
+    /// Check the configuration file and say everything that is wrong with it.
+    CheckConfig {
+        #[command(flatten)]
+        file: ConfigFile,
+    },
+    /// Gather every signal once and print it in the Prometheus text format.
+    Once {
+        /// Labels, cadences and roots are taken from here if it is given.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", env = "PITWATCH_AGENT_CONFIG", default_value = "/etc/pitwatch/agent.toml")]
+    config: PathBuf,
+}
+
+fn main() -> ExitCode {
+    match act(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Enroll { collector, token, name, file } => enrol(collector, &token, name, &file),
+        Command::Run { file } => {
+            let config = Config::load(&file.config)?;
+            tracing_subscriber::fmt().with_max_level(config.log_level).with_writer(io::stderr).with_ansi(false).init();
+            runtime()?.block_on(async {
+                let (stop, stopped) = watch::channel(false);
+                tokio::spawn(async move {
+                    signalled().await;
+                    let _ = stop.send(true);
+                });
+                run::run(&config, stopped).await
+            })?;
+            Ok(())
+        }
+        Command::CheckConfig { file } => {
+            let config = Config::load(&file.config)?;
+            println!("{}: good (agent {}, collector {})", file.config.display(), config.name, config.collector);
+            Ok(())
+        }
+        Command::Once { config } => once(config),
+    }
+}
+
+fn enrol(collector: Option<String>, token: &str, name: Option<String>, file: &ConfigFile) -> anyhow::Result<()> {
+    let token: EnrollToken = token.parse()?;
+    let config = Config::load_over(&file.config, |variable| match variable {
+        "PITWATCH_AGENT_COLLECTOR" => collector.clone(),
+        "PITWATCH_AGENT_NAME" => name.clone(),
+        _ => None,
+    })?;
+    let name: AgentName = config.name.clone();
+    let collector = config.collector.to_string();
+    let identity = runtime()?.block_on(enroll(&collector, &token, &name))?;
+    identity.save(&config.data_dir)?;
+    println!("enrolled {name} at {collector}; key and certificate are in {}", config.data_dir.display());
+    println!("next: systemctl enable --now pitwatch-agent   (or: pitwatch-agent run)");
+    Ok(())
+}
+
+fn once(config: Option<PathBuf>) -> anyhow::Result<()> {
+    let (config, labels) = match config {
+        Some(path) => {
+            let config = Config::load(&path)?;
+            (config.signals, config.labels)
+        }
+        None => (SignalsConfig::default(), vec![("job".to_owned(), "node".to_owned())]),
+    };
+    let mut signals = Signals::new(&config, &labels);
+    for round in 0..2 {
+        if round > 0 {
+            std::thread::sleep(Duration::from_millis(ONCE_PAUSE_MS));
+        }
+        for id in 0..signals.groups().len() {
+            signals.gather(id as u16, Now::read());
+        }
+    }
+    let mut out = io::stdout().lock();
+    exposition::write(&mut out, signals.tables()).and_then(|()| out.flush()).context("cannot write the signals")
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("no async runtime")
+}
+
+/// Returns when the process is asked to stop.
+async fn signalled() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

@@ -27,8 +27,10 @@ pub struct Runtime {
     pub frames_acked: u64,
     /// Frames dropped so far at a limit, the oldest first.
     pub frames_dropped: u64,
-    /// Samples in the frames dropped.
-    pub samples_dropped: u64,
+    /// UDP payload bytes sent to the collector so far.
+    pub udp_sent_bytes: u64,
+    /// UDP payload bytes received from the collector so far.
+    pub udp_received_bytes: u64,
 }
 
 /// What [`super::Signals`] itself counts.
@@ -71,7 +73,7 @@ pub(super) static METRICS: [Metric; 7] = [
 ];
 
 /// What the run loop counts, in the order of [`values`].
-pub(super) static RUNTIME: [Metric; 8] = [
+pub(super) static RUNTIME: [Metric; 9] = [
     Metric::gauge("pitwatch_agent_connected", "", RUN, "Whether the agent is connected to its collector."),
     Metric::counter("pitwatch_agent_reconnects_total", "connections", RUN, "Connections lost."),
     Metric::gauge("pitwatch_agent_queue_bytes", "bytes", RUN, "Frames in memory that are not acknowledged."),
@@ -79,7 +81,8 @@ pub(super) static RUNTIME: [Metric; 8] = [
     Metric::counter("pitwatch_agent_frames_total", "frames", RUN, "Frames put into the lanes."),
     Metric::counter("pitwatch_agent_frames_acked_total", "frames", RUN, "Frames acknowledged by the collector."),
     Metric::counter("pitwatch_agent_frames_dropped_total", "frames", RUN, "Frames dropped at a limit, oldest first."),
-    Metric::counter("pitwatch_agent_samples_dropped_total", "samples", RUN, "Samples in the frames dropped."),
+    Metric::counter("pitwatch_agent_udp_sent_bytes_total", "bytes", RUN, "UDP payload sent to the collector."),
+    Metric::counter("pitwatch_agent_udp_received_bytes_total", "bytes", RUN, "UDP payload received from the collector."),
 ];
 
 fn values(runtime: &Runtime) -> [f64; RUNTIME.len()] {
@@ -91,7 +94,8 @@ fn values(runtime: &Runtime) -> [f64; RUNTIME.len()] {
         runtime.frames as f64,
         runtime.frames_acked as f64,
         runtime.frames_dropped as f64,
-        runtime.samples_dropped as f64,
+        runtime.udp_sent_bytes as f64,
+        runtime.udp_received_bytes as f64,
     ]
 }
 

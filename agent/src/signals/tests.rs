@@ -155,11 +155,11 @@ fn a_host_without_any_file_fails_nowhere_but_in_the_counts() {
 fn the_agent_says_what_it_costs_and_what_its_run_loop_counts() {
     let mut signals = signals();
     assert!(signals.gather(AGENT, Now::read()).live().all(|def| def.labels.metric() != "pitwatch_agent_connected"));
-    signals.set_runtime(Runtime { connected: true, reconnects: 3, samples_dropped: 7, ..Runtime::default() });
+    signals.set_runtime(Runtime { connected: true, reconnects: 3, udp_sent_bytes: 7, ..Runtime::default() });
     let agent = signals.gather(AGENT, Now::read());
     assert_eq!(sum(agent, "pitwatch_agent_connected", &[]), 1.0);
     assert_eq!(sum(agent, "pitwatch_agent_reconnects_total", &[]), 3.0);
-    assert_eq!(sum(agent, "pitwatch_agent_samples_dropped_total", &[]), 7.0);
+    assert_eq!(sum(agent, "pitwatch_agent_udp_sent_bytes_total", &[]), 7.0);
     assert!(sum(agent, "pitwatch_agent_resident_memory_bytes", &[]) > 1e6);
     assert!(sum(agent, "pitwatch_agent_cpu_seconds_total", &[]) > 0.0);
 }

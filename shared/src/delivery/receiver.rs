@@ -64,10 +64,12 @@ impl Receiver {
         if begins_chain || follows { Verdict::Store { lost } } else { Verdict::Gap { after: last } }
     }
 
-    /// The frame is in the log (not yet durable).
-    pub fn accepted(&mut self, mark: Mark) {
+    /// The frame is in the log (not yet durable). Whether it is the first since the last commit.
+    pub fn accepted(&mut self, mark: Mark) -> bool {
+        let first = self.accepted == self.durable;
         self.accepted = Some(mark);
         self.chain_known = true;
+        first
     }
 
     /// Everything accepted so far is durable. Gives the mark to acknowledge if it is news.

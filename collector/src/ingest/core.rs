@@ -1,0 +1,148 @@
+//! Accepting frames, committing them together, and saying what may be acknowledged. Sans-IO but for the store.
+
+use std::collections::HashMap;
+
+use pitwatch_history::{AppendError, Appender, SourceName};
+use pitwatch_shared::codec::begins_chain;
+use pitwatch_shared::delivery::{Receiver, Verdict};
+use pitwatch_shared::model::{Lane, Mark};
+
+/// Where an agent's metrics lane goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resume {
+    /// Everything up to here is durable.
+    pub durable: Option<Mark>,
+    /// The frame after it can go on its chain.
+    pub chain_known: bool,
+}
+
+/// What a stored frame was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Samples that it holds.
+    pub samples: u64,
+    /// Frames before it that will never come.
+    pub lost_frames: u64,
+}
+
+/// Why a frame was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Too much waits for a commit: commit, then hand it in again.
+    Full,
+    /// The sender is at fault: its connection must be closed with this reason.
+    Refused(String),
+}
+
+/// Every agent's lane over one store.
+#[derive(Debug)]
+pub struct Core {
+    appender: Appender,
+    lanes: HashMap<SourceName, Receiver>,
+    /// Lanes with frames that are not durable yet.
+    dirty: Vec<SourceName>,
+    uncommitted: usize,
+    /// Something that is no lane's frame waits for a commit.
+    other: bool,
+}
+
+impl Core {
+    /// Over a store.
+    #[must_use]
+    pub fn new(appender: Appender) -> Self {
+        Self { appender, lanes: HashMap::new(), dirty: Vec::new(), uncommitted: 0, other: false }
+    }
+
+    /// A connection of `source` begins.
+    pub fn open(&mut self, source: &SourceName, session: u64) -> Resume {
+        let (durable, chain_known) = lane(&mut self.lanes, &self.appender, source).open(session);
+        Resume { durable, chain_known }
+    }
+
+    /// A frame arrived; `None` if there is nothing to store of it.
+    ///
+    /// # Errors
+    /// A store that is full of uncommitted frames, or a sender at fault; nothing was kept then.
+    pub fn frame(
+        &mut self,
+        source: &SourceName,
+        session: u64,
+        name: Lane,
+        mark: Mark,
+        payload: &[u8],
+    ) -> Result<Option<Stored>, Fault> {
+        let receiver = lane(&mut self.lanes, &self.appender, source);
+        let lost_frames = match receiver.frame(session, mark, begins_chain(payload)) {
+            Verdict::Store { lost } => lost,
+            Verdict::Duplicate | Verdict::OldSession => return Ok(None),
+            Verdict::Gap { after } => {
+                return Err(Fault::Refused(format!("frame {mark:?} does not follow {after:?} and begins no chain")));
+            }
+        };
+        match self.appender.append(source, name, mark, payload) {
+            Ok(appended) => {
+                if receiver.accepted(mark) {
+                    self.dirty.push(source.clone());
+                }
+                self.uncommitted += 1;
+                Ok(Some(Stored { samples: appended.samples, lost_frames }))
+            }
+            Err(AppendError::Backlog { .. }) => Err(Fault::Full),
+            Err(error) => Err(Fault::Refused(crate::error_chain(&error))),
+        }
+    }
+
+    /// Makes everything durable and gives what may now be acknowledged.
+    ///
+    /// # Errors
+    /// The disk's reason; everything waits, and the call may be repeated.
+    pub fn commit(&mut self) -> Result<Vec<(SourceName, Mark)>, String> {
+        self.appender.commit().map_err(|error| crate::error_chain(&error))?;
+        self.uncommitted = 0;
+        self.other = false;
+        let mut acks = Vec::with_capacity(self.dirty.len());
+        for source in self.dirty.drain(..) {
+            if let Some(mark) = self.lanes.get_mut(&source).and_then(Receiver::committed) {
+                acks.push((source, mark));
+            }
+        }
+        Ok(acks)
+    }
+
+    /// Frames that wait for a commit.
+    #[must_use]
+    pub fn uncommitted(&self) -> usize {
+        self.uncommitted
+    }
+
+    /// Whether anything waits for a commit.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        self.uncommitted > 0 || self.other
+    }
+
+    /// An agent is gone for good.
+    pub fn forget(&mut self, source: &SourceName) {
+        self.appender.forget_source(source);
+        self.lanes.remove(source);
+        self.other = true;
+    }
+
+    /// The store's writer, for upkeep and the collector's own sources.
+    pub fn appender(&mut self) -> &mut Appender {
+        self.other = true;
+        &mut self.appender
+    }
+}
+
+fn lane<'a>(
+    lanes: &'a mut HashMap<SourceName, Receiver>,
+    appender: &Appender,
+    source: &SourceName,
+) -> &'a mut Receiver {
+    if !lanes.contains_key(source) {
+        let durable = appender.mark(source, Lane::Metrics);
+        lanes.insert(source.clone(), Receiver::new(durable, !appender.needs_chain(source, Lane::Metrics)));
+    }
+    lanes.entry(source.clone()).or_insert_with(|| Receiver::new(None, false))
+}
