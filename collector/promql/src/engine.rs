@@ -129,7 +129,7 @@ impl Engine {
     pub fn instant<S: Source>(&self, source: &S, expr: &Expr, time_ms: i64, cancel: &Cancel) -> Result<Answer> {
         self.check_time(time_ms)?;
         let grid = Grid { start: time_ms, step: 0, n: 1 };
-        let mut eval = self.evaluator(source, grid, cancel);
+        let mut eval = self.evaluator(source, grid, time_ms, cancel);
         let value = match expr.value_type() {
             ValueType::Scalar => Value::Scalar { ts_ms: time_ms, value: eval.scalar(expr, grid)?.at(0) },
             ValueType::String => match expr.unwrapped() {
@@ -165,7 +165,7 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<Answer> {
         let grid = self.grid(start_ms, end_ms, step_ms)?;
-        let mut eval = self.evaluator(source, grid, cancel);
+        let mut eval = self.evaluator(source, grid, end_ms, cancel);
         let rows = match expr.value_type() {
             ValueType::Scalar => {
                 let values = eval.scalar(expr, grid)?;
@@ -216,7 +216,7 @@ impl Engine {
             return Err(Error::BadRequest("end timestamp must not be before start time".to_owned()));
         }
         let steps = (end_ms - start_ms) / step_ms;
-        if steps as u64 >= self.options.max_steps as u64 + 1 {
+        if steps as u64 > self.options.max_steps as u64 {
             return Err(Error::BadRequest(format!(
                 "exceeded maximum resolution of {} points per timeseries. \
                  Try decreasing the query resolution (?step=XX)",
@@ -226,12 +226,12 @@ impl Engine {
         Ok(Grid { start: start_ms, step: step_ms, n: steps as usize + 1 })
     }
 
-    fn evaluator<'a, S: Source>(&'a self, source: &'a S, grid: Grid, cancel: &'a Cancel) -> Evaluator<'a, S> {
+    /// An evaluator for a query that ends at `end`, which need not be a step.
+    fn evaluator<'a, S: Source>(&'a self, source: &'a S, grid: Grid, end: i64, cancel: &'a Cancel) -> Evaluator<'a, S> {
         let deadline = match self.options.timeout_ms {
             0 => None,
             ms => Instant::now().checked_add(Duration::from_millis(ms)),
         };
-        let end = grid.end();
         let times = QueryTimes { step_ms: grid.step, range_ms: end - grid.start };
         Evaluator::new(source, &self.options, cancel, deadline, times, (grid.start, end))
     }

@@ -52,10 +52,6 @@ impl Grid {
         self.start + self.step * i as i64
     }
 
-    pub(crate) fn end(&self) -> i64 {
-        self.time(self.n.saturating_sub(1))
-    }
-
     fn first(&self) -> Grid {
         Grid { n: self.n.min(1), ..*self }
     }

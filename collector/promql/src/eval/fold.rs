@@ -98,8 +98,7 @@ impl Spread {
 
 impl Fold for Spread {
     fn one(value: f64) -> Spread {
-        // Not finite: the deviation from the mean is NaN.
-        Spread { count: 1.0, mean: value, squares: value - value }
+        Spread { count: 1.0, mean: value, squares: if value.is_finite() { 0.0 } else { f64::NAN } }
     }
 
     #[inline]

@@ -26,6 +26,9 @@ struct Bucket {
     count: f64,
 }
 
+/// Asks the buckets of a histogram at a step for a value.
+type Ask<'f, E> = &'f mut dyn FnMut(&mut E, &Labels, usize, &mut Vec<Bucket>) -> f64;
+
 impl<'a, S: Source> Evaluator<'a, S> {
     pub(super) fn histogram_quantile(&mut self, call: &Call, grid: Grid, sink: Sink<'_, 'a, S>) -> Result<()> {
         let phi = self.scalar(&call.args[0], grid)?;
@@ -50,13 +53,7 @@ impl<'a, S: Source> Evaluator<'a, S> {
     }
 
     /// Gathers the histograms of a vector and yields `f` of the buckets of each at each step.
-    fn histograms(
-        &mut self,
-        vector: &Expr,
-        grid: Grid,
-        sink: Sink<'_, 'a, S>,
-        f: &mut dyn FnMut(&mut Self, &Labels, usize, &mut Vec<Bucket>) -> f64,
-    ) -> Result<()> {
+    fn histograms(&mut self, vector: &Expr, grid: Grid, sink: Sink<'_, 'a, S>, f: Ask<'_, Self>) -> Result<()> {
         let at = vector.unwrapped().span();
         let mut index: FxHashMap<Labels, usize> = FxHashMap::default();
         let mut histograms: Vec<Histogram> = Vec::new();

@@ -82,6 +82,9 @@ pub(super) struct Window<'w> {
     pub(super) first: usize,
 }
 
+/// A series and its samples as they are: times in milliseconds and values.
+pub(crate) type RawSeries = (Labels, Vec<(i64, f64)>);
+
 /// Computes a value for each step of a run.
 pub(super) type Compute<'c> = &'c mut dyn FnMut(&Window<'_>, &mut [f64]);
 
@@ -122,8 +125,8 @@ impl<'a, S: Source> Evaluator<'a, S> {
     }
 
     /// The samples of a range expression as they are.
-    pub(crate) fn raw_samples(&mut self, expr: &Expr, grid: Grid) -> Result<Vec<(Labels, Vec<(i64, f64)>)>> {
-        let mut out: Vec<(Labels, Vec<(i64, f64)>)> = Vec::new();
+    pub(crate) fn raw_samples(&mut self, expr: &Expr, grid: Grid) -> Result<Vec<RawSeries>> {
+        let mut out: Vec<RawSeries> = Vec::new();
         let samples = std::cell::RefCell::new(Vec::new());
         let mut take = |window: &Window<'_>, out: &mut [f64]| {
             let start = window.end - window.width;

@@ -35,7 +35,7 @@ pub(super) fn compute(code: WindowCode, window: &Window<'_>, grid: Grid, param: 
         WindowCode::Stdvar => slide::<Spread>(window, out, |f, _| f.variance()),
         WindowCode::Stddev => slide::<Spread>(window, out, |f, _| f.variance().sqrt()),
         WindowCode::Deriv => {
-            each_of(window, 2, out, |low, high| regression(&times[low..high], &values[low..high], times[low]).0)
+            each_of(window, 2, out, |low, high| regression(&times[low..high], &values[low..high], times[low]).0);
         }
         WindowCode::PredictLinear => {
             let first = window.first;
