@@ -4,10 +4,8 @@
 //! environment is told at once, as `file:line: key: what is wrong; what is allowed`. `PITWATCH_AGENT_NAME`,
 //! `PITWATCH_AGENT_COLLECTOR` and `PITWATCH_AGENT_DATA_DIR` stand over the file's.
 //!
-//! It owns the keys and their limits; how a file is read and a mistake is placed is `reader`'s matter.
-
-mod reader;
-mod units;
+//! It owns the keys and their limits; how a file is read and a mistake is placed is
+//! [`pitwatch_shared::settings`]' matter.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,8 +17,9 @@ use pitwatch_shared::identity::AgentName;
 use pitwatch_shared::limits;
 use pitwatch_shared::model::INSTANCE;
 
-pub use self::reader::Problem;
-use self::reader::{Reader, Section};
+pub use pitwatch_shared::settings::Problem;
+use pitwatch_shared::settings::{Reader, Section, lines};
+
 use crate::signals::{REGISTRY, SignalsConfig};
 
 /// Largest file read, in bytes.
@@ -107,10 +106,6 @@ pub enum ConfigError {
     /// It can be read, and these are all the mistakes in it.
     #[error("{}", lines(.0))]
     Invalid(Vec<Problem>),
-}
-
-fn lines(problems: &[Problem]) -> String {
-    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
 }
 
 impl Config {
@@ -333,7 +328,7 @@ fn signals(mut section: Section<'_>, reader: &mut Reader<'_>) -> SignalsConfig {
         ("interface_cadence", &mut config.interface_cadence, dear),
         ("facts_cadence", &mut config.facts_cadence, dear),
     ] {
-        duration(&mut section, reader, key, cadence, range);
+        *cadence = section.duration(reader, key, range).unwrap_or(*cadence);
     }
     if let Some(top) = section.number(reader, "process_top", 0..PROCESS_TOP_MAX + 1) {
         config.process_top = top as usize;
@@ -343,12 +338,16 @@ fn signals(mut section: Section<'_>, reader: &mut Reader<'_>) -> SignalsConfig {
 }
 
 fn queue(mut section: Section<'_>, reader: &mut Reader<'_>) -> QueueConfig {
-    let mut config = QueueConfig::default();
-    bytes(&mut section, reader, "memory_max", &mut config.memory_max_bytes, QUEUE_MEMORY_RANGE_BYTES);
-    bytes(&mut section, reader, "spool_max", &mut config.spool_max_bytes, SPOOL_RANGE_BYTES);
-    duration(&mut section, reader, "spool_max_age", &mut config.spool_max_age, SPOOL_AGE_RANGE);
+    let config = QueueConfig::default();
+    let memory = section.bytes(reader, "memory_max", QUEUE_MEMORY_RANGE_BYTES);
+    let spool = section.bytes(reader, "spool_max", SPOOL_RANGE_BYTES);
+    let age = section.duration(reader, "spool_max_age", SPOOL_AGE_RANGE);
     section.end(reader);
-    config
+    QueueConfig {
+        memory_max_bytes: memory.unwrap_or(config.memory_max_bytes),
+        spool_max_bytes: spool.unwrap_or(config.spool_max_bytes),
+        spool_max_age: age.unwrap_or(config.spool_max_age),
+    }
 }
 
 fn log_level(mut section: Section<'_>, reader: &mut Reader<'_>) -> tracing::Level {
@@ -358,38 +357,6 @@ fn log_level(mut section: Section<'_>, reader: &mut Reader<'_>) -> tracing::Leve
     });
     section.end(reader);
     level.unwrap_or(tracing::Level::INFO)
-}
-
-fn duration(
-    section: &mut Section<'_>,
-    reader: &mut Reader<'_>,
-    key: &'static str,
-    into: &mut Duration,
-    (least, most): (Duration, Duration),
-) {
-    let (from, to) = (units::of_duration(least), units::of_duration(most));
-    let allowed = format!("give {from} to {to}, in ms, s, m, h or d");
-    let given = section.value(reader, key, &allowed, |text| {
-        let duration = units::duration(text).ok_or_else(|| format!("{text:?} is no duration"))?;
-        if (least..=most).contains(&duration) { Ok(duration) } else { Err(format!("{text:?} is out of range")) }
-    });
-    *into = given.unwrap_or(*into);
-}
-
-fn bytes(
-    section: &mut Section<'_>,
-    reader: &mut Reader<'_>,
-    key: &'static str,
-    into: &mut u64,
-    (least, most): (u64, u64),
-) {
-    let (from, to) = (units::of_bytes(least), units::of_bytes(most));
-    let allowed = format!("give {from} to {to}, in KiB, MiB, GiB or TiB");
-    let given = section.value(reader, key, &allowed, |text| {
-        let bytes = units::bytes(text).ok_or_else(|| format!("{text:?} is no size"))?;
-        if (least..=most).contains(&bytes) { Ok(bytes) } else { Err(format!("{text:?} is out of range")) }
-    });
-    *into = given.unwrap_or(*into);
 }
 
 #[cfg(test)]

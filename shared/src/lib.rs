@@ -8,6 +8,7 @@
 //! - [`control`]: the messages of the control stream and of enrolment.
 //! - [`delivery`]: the sender's and the receiver's state machines, sans-IO.
 //! - [`identity`]: fingerprints, enrolment tokens, certificates.
+//! - [`settings`]: configuration files: every mistake at once, each with its line.
 
 pub mod codec;
 pub mod control;
@@ -15,4 +16,5 @@ pub mod delivery;
 pub mod identity;
 pub mod limits;
 pub mod model;
+pub mod settings;
 pub mod wire;

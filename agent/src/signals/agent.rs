@@ -82,7 +82,12 @@ pub(super) static RUNTIME: [Metric; 9] = [
     Metric::counter("pitwatch_agent_frames_acked_total", "frames", RUN, "Frames acknowledged by the collector."),
     Metric::counter("pitwatch_agent_frames_dropped_total", "frames", RUN, "Frames dropped at a limit, oldest first."),
     Metric::counter("pitwatch_agent_udp_sent_bytes_total", "bytes", RUN, "UDP payload sent to the collector."),
-    Metric::counter("pitwatch_agent_udp_received_bytes_total", "bytes", RUN, "UDP payload received from the collector."),
+    Metric::counter(
+        "pitwatch_agent_udp_received_bytes_total",
+        "bytes",
+        RUN,
+        "UDP payload received from the collector.",
+    ),
 ];
 
 fn values(runtime: &Runtime) -> [f64; RUNTIME.len()] {

@@ -155,7 +155,7 @@ pub(super) fn set_bits(word: usize, mut bits: u64) -> impl Iterator<Item = Slot>
 }
 
 /// A schema frame that keeps the chain's rules.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Checked {
     cost_bytes: usize,
 }

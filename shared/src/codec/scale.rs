@@ -3,8 +3,8 @@
 //! A scale is used for a value only where it gives the value back bit by bit, so every float survives: what fits no
 //! arithmetic scale is carried as its own bits.
 
-/// The widest integer of an arithmetic scale, so that sums of a few never overflow.
-const INTEGER_MAX: f64 = (1u64 << 60) as f64;
+/// Integers of an arithmetic scale are below this: those that floats have exactly.
+const INTEGER_MAX: f64 = (1u64 << f64::MANTISSA_DIGITS) as f64;
 const DECIMALS_MAX: u8 = 18;
 const PRODUCT_DECIMALS_MAX: u8 = 9;
 /// Below this an integer's trailing zero bits are more likely chance than its unit.
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(code_of(4096.0 * 3.0), Some(29 + 12));
         assert_eq!(Scale::from_code(END - 1).map(|scale| scale.value(1)), Some((1u64 << 30) as f64));
         assert_eq!(Scale::from_code(END), None);
-        for value in [-0.0, f64::NAN, f64::INFINITY, 1e300, std::f64::consts::PI, crate::model::stale_nan()] {
+        for value in [-0.0, f64::NAN, f64::INFINITY, 1e300, std::f64::consts::TAU.sqrt(), crate::model::stale_nan()] {
             assert_eq!(code_of(value), None, "{value}");
         }
     }

@@ -13,8 +13,8 @@ const MEAN_MAX: u16 = MEAN_ONE * SIZE_MAX as u16;
 const MEAN_NONE: u16 = u16::MAX;
 /// What a residual's size is expected to be before the first.
 const SIZE_FIRST: u8 = 8;
-/// Raw values in a row after which a series is taken for one of plain floats.
-const RAW_RUN_MAX: u8 = 4;
+/// Values in a row without a residual after which a series is taken for one of floats without a unit.
+const ESCAPES_MAX: u8 = 8;
 
 /// How a changed value is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,13 +48,14 @@ pub(super) struct Series {
     /// Mean size of the residuals.
     size: u16,
     scale: Option<Scale>,
-    raw_run: u8,
+    /// Values in a row that were not sent as residuals.
+    escapes: u8,
 }
 
 impl Series {
     /// A series without a value.
     pub(super) const NEW: Self =
-        Self { integer: 0, delta: 0, missed: [0; 2], size: MEAN_NONE, scale: None, raw_run: 0 };
+        Self { integer: 0, delta: 0, missed: [0; 2], size: MEAN_NONE, scale: None, escapes: 0 };
 
     /// How `value` is best sent; the series takes it in.
     #[inline]
@@ -74,12 +75,12 @@ impl Series {
 
     #[cold]
     fn send_escaped(&mut self, value: f64) -> Change {
-        let floats = || (self.raw_run >= RAW_RUN_MAX).then(|| Scale::bits(value));
-        if let Some((scale, integer)) = Scale::find(value).or_else(floats) {
+        let found = if self.escapes < ESCAPES_MAX { Scale::find(value) } else { Some(Scale::bits(value)) };
+        if let Some((scale, integer)) = found {
             self.rescale(scale, integer);
             return Change { class: Class::Scale, scale, number: zigzag(integer) };
         }
-        self.raw_run = self.raw_run.saturating_add(1);
+        self.escapes += 1;
         Change { class: Class::Raw, scale: Scale::BITS, number: value.to_bits() }
     }
 
@@ -98,7 +99,7 @@ impl Series {
                 change.scale.value(integer).to_bits()
             }
             Class::Raw => {
-                self.raw_run = self.raw_run.saturating_add(1);
+                self.escapes = self.escapes.saturating_add(1);
                 change.number
             }
         }
@@ -110,10 +111,10 @@ impl Series {
         self.scale.is_some()
     }
 
-    /// Whether the last value came raw.
+    /// Whether the last value was not sent as a residual.
     #[inline]
-    pub(super) fn was_raw(&self) -> bool {
-        self.raw_run > 0
+    pub(super) fn escaped(&self) -> bool {
+        self.escapes > 0
     }
 
     /// The expected size of the next residual, and whether any came before.
@@ -139,17 +140,18 @@ impl Series {
         self.size = if self.size == MEAN_NONE { MEAN_ONE * u16::from(size) } else { approach(self.size, size, 2) };
         self.delta = delta;
         self.integer = integer;
-        self.raw_run = 0;
+        self.escapes = 0;
     }
 
     fn rescale(&mut self, scale: Scale, integer: i64) {
-        *self = Self { integer, scale: Some(scale), ..Self::NEW };
+        let escapes = self.escapes.saturating_add(1);
+        *self = Self { integer, scale: Some(scale), escapes, ..Self::NEW };
     }
 
     /// Writes the state for the snapshot.
     pub(super) fn put(&self, out: &mut Vec<u8>) {
         out.push(self.scale.map_or(0, |scale| scale.code() + 1));
-        out.push(self.raw_run);
+        out.push(self.escapes);
         put_varint(out, zigzag(self.integer));
         put_varint(out, zigzag(self.delta));
         put_varint(out, self.missed[0].into());
@@ -164,7 +166,7 @@ impl Series {
             0 => None,
             code => Some(Scale::from_code(code - 1).ok_or(DecodeError::OutOfRange { what: "a scale", at })?),
         };
-        let raw_run = bytes.byte()?;
+        let escapes = bytes.byte()?;
         let integer = unzigzag(bytes.varint()?);
         let delta = unzigzag(bytes.varint()?);
         let mut missed = [0; 2];
@@ -176,7 +178,7 @@ impl Series {
         if size > MEAN_MAX && size != MEAN_NONE {
             return Err(DecodeError::OutOfRange { what: "a mean size", at });
         }
-        Ok(Self { integer, delta, missed, size, scale, raw_run })
+        Ok(Self { integer, delta, missed, size, scale, escapes })
     }
 }
 

@@ -270,6 +270,9 @@ fn mutated_payloads_and_snapshots_do_no_harm() {
             let checksum = crc32fast::hash(&mutant);
             mutant.extend(checksum.to_le_bytes());
             if let Ok(mut decoder) = Decoder::restore(&mutant) {
+                let mut again = Vec::new();
+                decoder.snapshot(&mut again);
+                assert_eq!(Decoder::restore(&again).as_ref(), Ok(&decoder), "round {round}");
                 drop(decoder.decode(&payload, &mut decoded));
             }
         }

@@ -32,7 +32,7 @@ pub(super) struct Models {
     changed: [Probability; HISTORY_CONTEXTS],
     /// Any change of a series with a scale is not a residual.
     escapes: Probability,
-    /// A change is not a residual, by whether the last was raw.
+    /// A change is not a residual, by whether the one before was not.
     escape: [Probability; 2],
     /// What is not a residual brings a scale.
     rescale: Probability,
@@ -252,7 +252,7 @@ fn decide_class(
         Class::Residual(size) => Some(size),
         Class::Scale | Class::Raw => None,
     };
-    let escape = &mut models.escape[usize::from(series.was_raw())];
+    let escape = &mut models.escape[usize::from(series.escaped())];
     if !series.has_scale() || (escapes && decisions.decide(escape, residual.is_none())) {
         let rescale = decisions.decide(&mut models.rescale, class == Class::Scale);
         return if rescale { Class::Scale } else { Class::Raw };

@@ -7,22 +7,26 @@ const DURATIONS_MS: [(&str, u64); 5] =
 const SIZES_BYTES: [(&str, u64); 4] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
 
 /// `24h`; a whole number and one unit.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
     scaled(text, &DURATIONS_MS).map(Duration::from_millis)
 }
 
 /// `8MiB`; a whole number and one unit.
-pub(super) fn bytes(text: &str) -> Option<u64> {
+#[must_use]
+pub fn bytes(text: &str) -> Option<u64> {
     scaled(text, &SIZES_BYTES)
 }
 
 /// A duration in the largest unit that it is a whole number of.
-pub(super) fn of_duration(duration: Duration) -> String {
+#[must_use]
+pub fn of_duration(duration: Duration) -> String {
     written(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), &DURATIONS_MS)
 }
 
 /// A size in the largest unit that it is a whole number of.
-pub(super) fn of_bytes(bytes: u64) -> String {
+#[must_use]
+pub fn of_bytes(bytes: u64) -> String {
     written(bytes, &SIZES_BYTES)
 }
 

@@ -1,10 +1,14 @@
-//! Reading a TOML file key by key, so that every mistake in it is told at once, each with its line.
+//! Reading a TOML text key by key, so that every mistake in it is told at once, each with its line.
 //!
-//! It owns where a mistake is and how it reads; which keys there are, and what they may be, is [`super`]'s matter.
+//! It owns where a mistake is and how it reads, and the units of durations and sizes; which keys there are, and what
+//! they may be, is each program's matter.
+
+pub mod units;
 
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -36,16 +40,24 @@ impl fmt::Display for Problem {
     }
 }
 
+/// Mistakes as people read them: a line each.
+#[must_use]
+pub fn lines(problems: &[Problem]) -> String {
+    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
+}
+
 /// A file's text, and the mistakes found in it so far.
-pub(super) struct Reader<'t> {
+#[derive(Debug)]
+pub struct Reader<'t> {
     text: &'t str,
     file: &'t Path,
-    pub(super) problems: Vec<Problem>,
+    /// The mistakes.
+    pub problems: Vec<Problem>,
 }
 
 impl<'t> Reader<'t> {
     /// The file's tables, as far as it is TOML; where it is not is a problem each.
-    pub(super) fn new(text: &'t str, file: &'t Path) -> (Self, DeTable<'t>) {
+    pub fn new(text: &'t str, file: &'t Path) -> (Self, DeTable<'t>) {
         let mut reader = Self { text, file, problems: Vec::new() };
         let (table, errors) = DeTable::parse_recoverable(text);
         for error in errors {
@@ -56,20 +68,21 @@ impl<'t> Reader<'t> {
     }
 
     /// Notes a mistake.
-    pub(super) fn note(&mut self, span: Option<Range<usize>>, key: String, what: String) {
+    pub fn note(&mut self, span: Option<Range<usize>>, key: String, what: String) {
         let before = span.and_then(|span| self.text.as_bytes().get(..span.start));
         let line = before.map(|before| 1 + before.iter().filter(|byte| **byte == b'\n').count());
         self.problems.push(Problem { place: self.file.to_owned(), line, key, what });
     }
 
     /// Notes a mistake in an environment variable.
-    pub(super) fn note_variable(&mut self, name: &str, what: String) {
+    pub fn note_variable(&mut self, name: &str, what: String) {
         self.problems.push(Problem { place: name.into(), line: None, key: String::new(), what });
     }
 }
 
 /// A table of the file, with the keys that were not asked for yet.
-pub(super) struct Section<'t> {
+#[derive(Debug)]
+pub struct Section<'t> {
     path: &'static str,
     left: DeTable<'t>,
     /// Every key asked for, for the message about one that there is not.
@@ -77,7 +90,9 @@ pub(super) struct Section<'t> {
 }
 
 impl<'t> Section<'t> {
-    pub(super) fn new(path: &'static str, left: DeTable<'t>) -> Self {
+    /// The table called `path`, or the top one.
+    #[must_use]
+    pub fn new(path: &'static str, left: DeTable<'t>) -> Self {
         Self { path, left, asked: Vec::new() }
     }
 
@@ -91,7 +106,7 @@ impl<'t> Section<'t> {
     }
 
     /// The table at `key`, empty if there is none.
-    pub(super) fn table(&mut self, reader: &mut Reader<'_>, key: &'static str) -> Section<'t> {
+    pub fn table(&mut self, reader: &mut Reader<'_>, key: &'static str) -> Section<'t> {
         let table = self.take(key).and_then(|value| {
             let span = value.span();
             match value.into_inner() {
@@ -108,7 +123,7 @@ impl<'t> Section<'t> {
     /// The value at `key`, read by `parse`; `None` if there is none or it is wrong, which is noted.
     ///
     /// `allowed` ends the message of a value that is wrong.
-    pub(super) fn value<T>(
+    pub fn value<T>(
         &mut self,
         reader: &mut Reader<'_>,
         key: &'static str,
@@ -124,7 +139,7 @@ impl<'t> Section<'t> {
     }
 
     /// The whole number at `key`, if it is within `range`.
-    pub(super) fn number(&mut self, reader: &mut Reader<'_>, key: &'static str, range: Range<u64>) -> Option<u64> {
+    pub fn number(&mut self, reader: &mut Reader<'_>, key: &'static str, range: Range<u64>) -> Option<u64> {
         let value = self.take(key)?;
         let allowed = format!("a whole number from {} to {}", range.start, range.end - 1);
         let parsed = match value.get_ref() {
@@ -137,8 +152,33 @@ impl<'t> Section<'t> {
         parsed.map_err(|what| reader.note(Some(value.span()), self.key(key), what)).ok()
     }
 
+    /// The duration at `key`, if it is within `range`, both ends included.
+    pub fn duration(
+        &mut self,
+        reader: &mut Reader<'_>,
+        key: &'static str,
+        (least, most): (Duration, Duration),
+    ) -> Option<Duration> {
+        let (from, to) = (units::of_duration(least), units::of_duration(most));
+        let allowed = format!("give {from} to {to}, in ms, s, m, h or d");
+        self.value(reader, key, &allowed, |text| {
+            let duration = units::duration(text).ok_or_else(|| format!("{text:?} is no duration"))?;
+            if (least..=most).contains(&duration) { Ok(duration) } else { Err(format!("{text:?} is out of range")) }
+        })
+    }
+
+    /// The size in bytes at `key`, if it is within `range`, both ends included.
+    pub fn bytes(&mut self, reader: &mut Reader<'_>, key: &'static str, (least, most): (u64, u64)) -> Option<u64> {
+        let (from, to) = (units::of_bytes(least), units::of_bytes(most));
+        let allowed = format!("give {from} to {to}, in KiB, MiB, GiB or TiB");
+        self.value(reader, key, &allowed, |text| {
+            let bytes = units::bytes(text).ok_or_else(|| format!("{text:?} is no size"))?;
+            if (least..=most).contains(&bytes) { Ok(bytes) } else { Err(format!("{text:?} is out of range")) }
+        })
+    }
+
     /// Every key of a table whose keys are the operator's own, with its text.
-    pub(super) fn texts(self, reader: &mut Reader<'_>) -> Vec<(Range<usize>, String, String)> {
+    pub fn texts(self, reader: &mut Reader<'_>) -> Vec<(Range<usize>, String, String)> {
         let mut texts = Vec::new();
         for (key, value) in self.left {
             let name = key.get_ref().to_string();
@@ -153,7 +193,7 @@ impl<'t> Section<'t> {
     }
 
     /// Ends the section: what was not asked for is a mistake each.
-    pub(super) fn end(self, reader: &mut Reader<'_>) {
+    pub fn end(self, reader: &mut Reader<'_>) {
         for (key, _) in &self.left {
             let near = self.asked.iter().find(|asked| near(asked, key.get_ref()));
             let hint = near.map(|asked| format!(", perhaps {asked}")).unwrap_or_default();
