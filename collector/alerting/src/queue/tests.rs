@@ -47,6 +47,27 @@ fn a_receiver_that_is_down_does_not_delay_another() {
 }
 
 #[test]
+fn a_receiver_that_is_down_is_left_in_peace_for_longer_and_longer() {
+    let mut queue = Queue::new(3);
+    let alerts = 30;
+    for nth in 0..alerts {
+        queue.push(0, "down", notification(&format!("alert {nth}"), nth));
+    }
+    let (mut now, mut waits) = (0, Vec::new());
+    for _ in 0..alerts {
+        let attempt = queue.poll(now).unwrap();
+        queue.on_result(attempt.id, now, down());
+        assert_eq!(queue.poll(now), None, "the next alert's message must wait too");
+        let due = queue.due_ms().unwrap();
+        waits.push(due - now);
+        now = due;
+    }
+    assert!(waits.iter().zip(1..).all(|(wait, nth)| *wait <= backoff_ms(nth)), "{waits:?}");
+    assert!(waits.iter().all(|wait| (1..=limits::BACKOFF_MAX_MS).contains(wait)), "{waits:?}");
+    assert!(waits[10..].iter().sum::<i64>() > 5 * limits::BACKOFF_MAX_MS, "{waits:?}");
+}
+
+#[test]
 fn retry_after_and_rate_limits_are_honoured() {
     let mut queue = Queue::new(1);
     queue.set_min_gap_ms("slack", SECOND);
