@@ -13,8 +13,10 @@ const MEAN_MAX: u16 = MEAN_ONE * SIZE_MAX as u16;
 const MEAN_NONE: u16 = u16::MAX;
 /// What a residual's size is expected to be before the first.
 const SIZE_FIRST: u8 = 8;
-/// Values in a row without a residual after which a series is taken for one of floats without a unit.
-const ESCAPES_MAX: u8 = 8;
+/// What a value that is not sent as a residual adds to the count of escapes; one that is takes 1 off.
+const ESCAPE_WEIGHT: u8 = 2;
+/// From this count on a series is taken for one of floats without a unit.
+const ESCAPES_MAX: u8 = 16;
 
 /// How a changed value is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +50,7 @@ pub(super) struct Series {
     /// Mean size of the residuals.
     size: u16,
     scale: Option<Scale>,
-    /// Values in a row that were not sent as residuals.
+    /// Whether values of late were not sent as residuals, see [`ESCAPE_WEIGHT`].
     escapes: u8,
 }
 
@@ -80,7 +82,7 @@ impl Series {
             self.rescale(scale, integer);
             return Change { class: Class::Scale, scale, number: zigzag(integer) };
         }
-        self.escapes += 1;
+        self.escape();
         Change { class: Class::Raw, scale: Scale::BITS, number: value.to_bits() }
     }
 
@@ -99,7 +101,7 @@ impl Series {
                 change.scale.value(integer).to_bits()
             }
             Class::Raw => {
-                self.escapes = self.escapes.saturating_add(1);
+                self.escape();
                 change.number
             }
         }
@@ -111,7 +113,7 @@ impl Series {
         self.scale.is_some()
     }
 
-    /// Whether the last value was not sent as a residual.
+    /// Whether values of late were not sent as residuals.
     #[inline]
     pub(super) fn escaped(&self) -> bool {
         self.escapes > 0
@@ -140,12 +142,16 @@ impl Series {
         self.size = if self.size == MEAN_NONE { MEAN_ONE * u16::from(size) } else { approach(self.size, size, 2) };
         self.delta = delta;
         self.integer = integer;
-        self.escapes = 0;
+        self.escapes = self.escapes.saturating_sub(1);
     }
 
     fn rescale(&mut self, scale: Scale, integer: i64) {
-        let escapes = self.escapes.saturating_add(1);
-        *self = Self { integer, scale: Some(scale), escapes, ..Self::NEW };
+        *self = Self { integer, scale: Some(scale), escapes: self.escapes, ..Self::NEW };
+        self.escape();
+    }
+
+    fn escape(&mut self) {
+        self.escapes = self.escapes.saturating_add(ESCAPE_WEIGHT);
     }
 
     /// Writes the state for the snapshot.

@@ -32,7 +32,7 @@ pub(super) struct Models {
     changed: [Probability; HISTORY_CONTEXTS],
     /// Any change of a series with a scale is not a residual.
     escapes: Probability,
-    /// A change is not a residual, by whether the one before was not.
+    /// A change is not a residual, by whether some of late were not.
     escape: [Probability; 2],
     /// What is not a residual brings a scale.
     rescale: Probability,
