@@ -22,7 +22,7 @@ use super::table::Handle;
 /// The longest that a gathering waits for answers at a time.
 const WAIT: Duration = Duration::from_millis(20);
 /// A mount that has not answered for this long is in error.
-const DEADLINE: Duration = Duration::from_secs(5);
+pub(super) const DEADLINE: Duration = Duration::from_secs(5);
 /// Longest device, mount point or type taken into a label, in bytes.
 const TEXT_MAX_BYTES: usize = 1024;
 
@@ -100,12 +100,13 @@ impl Source for Filesystems {
             }
             awaited += usize::from(mount.asked == Some(now));
         }
-        self.prober.wait(awaited, WAIT).map_err(|source| SourceError::Call { what: "starting a thread", source })?;
+        // Without a thread the last answers stand, until they are overdue.
+        let waited = self.prober.wait(awaited, WAIT);
         self.take_answers();
         for mount in self.mounts.values().flatten() {
             mount.set(now, &mut pass.sink);
         }
-        Ok(())
+        waited.map_err(|source| SourceError::Call { what: "starting a thread", source })
     }
 }
 

@@ -35,11 +35,11 @@ const LISTING_BYTES: usize = 8 * 1024;
 /// Reads without CPU time after which a process is idle.
 const IDLE_AFTER_READS: u8 = 2;
 /// How often an idle process is read, in passes.
-const IDLE_EVERY_PASSES: u32 = 4;
+pub(super) const IDLE_EVERY_PASSES: u32 = 4;
 /// How long a process keeps its series outside of the top, in passes.
-const HOLD_PASSES: u32 = 12;
+pub(super) const HOLD_PASSES: u32 = 12;
 /// How many processes have series at most, for each of the top's places.
-const TRACKED_PER_TOP: usize = 4;
+pub(super) const TRACKED_PER_TOP: usize = 4;
 /// Less CPU than this makes nobody a top user: one tick in ten seconds.
 const RATIO_MIN: f64 = 0.001;
 

@@ -11,6 +11,8 @@ use std::time::Duration;
 use pitwatch_shared::codec::GroupId;
 use pitwatch_shared::model::MetricType;
 
+use super::filesystems::DEADLINE;
+use super::processes::{HOLD_PASSES, IDLE_EVERY_PASSES, TRACKED_PER_TOP};
 use super::*;
 
 /// node_exporter's default metrics that the agent does not give, by name or family, each with its reason.
@@ -49,25 +51,34 @@ field. A series ends (it is marked stale) when its device, process or file is go
 when it is back.
 ";
 
-const PROCESSES_NOTE: &str = "\
+fn processes_note() -> String {
+    format!(
+        "\
 A process has series when it is among the first `process_top` by CPU or by memory, and keeps them until it has been
-outside of both for 12 passes (a minute), or ended. At most 4 × `process_top` processes have series at once. A process
-that used no CPU lately is looked at every fourth pass only.
-";
+outside of both for {HOLD_PASSES} passes, or ended. At most {TRACKED_PER_TOP} × `process_top` processes have series at
+once. A process that used no CPU lately is looked at every {IDLE_EVERY_PASSES} passes only.
+"
+    )
+}
 
-const FILESYSTEMS_NOTE: &str = "\
+fn filesystems_note() -> String {
+    format!(
+        "\
 Left out are the mount points and types that node_exporter leaves out by default (Debian's package also leaves out
-`/mnt`, `/media` and `/run`; the agent does not). A filesystem that does not answer keeps its last values for 5 seconds
-and has then `node_filesystem_device_error` 1 and nothing else; it holds up no other.
-";
+`/mnt`, `/media` and `/run`; the agent does not). A filesystem that does not answer keeps its last values for
+{} seconds and has then `node_filesystem_device_error` 1 and nothing else; it holds up no other.
+",
+        DEADLINE.as_secs()
+    )
+}
 
 fn page() -> String {
     let mut page = PAGE_HEAD.to_owned();
     for group in &groups(&SignalsConfig::default()) {
         let _ = write!(page, "\n## {} (every {} s by default)\n\n", title(group.name), group.cadence.as_secs());
         match group.id {
-            PROCESSES => page += &format!("{PROCESSES_NOTE}\n"),
-            FILESYSTEMS => page += &format!("{FILESYSTEMS_NOTE}\n"),
+            PROCESSES => page += &format!("{}\n", processes_note()),
+            FILESYSTEMS => page += &format!("{}\n", filesystems_note()),
             _ => {}
         }
         page += "| metric | type | unit | labels | source | meaning |\n|---|---|---|---|---|---|\n";
