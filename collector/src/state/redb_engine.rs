@@ -1,9 +1,10 @@
 //! redb as the state engine: one file, a redb table for each [`Table`], a commit per batch.
 
 use std::io;
+use std::ops::Bound;
 use std::path::Path;
 
-use redb::{Builder, Database, ReadableDatabase, TableDefinition};
+use redb::{Builder, Database, OwnedRange, ReadableDatabase, TableDefinition};
 
 use super::error::{FORMAT, Fault, check_format};
 use super::guard::Store;
@@ -45,17 +46,12 @@ impl Store for RedbStore {
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
-        // Held over everything read, in all three: redb must not free a page that is still looked at.
-        let read = self.0.begin_read()?;
-        let table = read.open_table(definition(table))?;
-        let value = table.get(key)?.map(|guard| guard.value().to_owned());
-        Ok(value)
+        let found = self.range(table, (Bound::Included(key), Bound::Included(key)))?.next();
+        Ok(found.transpose()?.map(|(_, value)| value.value().to_owned()))
     }
 
     fn scan(&self, table: Table, prefix: &[u8], each: &mut Each<'_>) -> Result<(), Fault> {
-        let read = self.0.begin_read()?;
-        let table = read.open_table(definition(table))?;
-        for entry in table.range(prefix..)? {
+        for entry in self.range(table, (Bound::Included(prefix), Bound::Unbounded))? {
             let (key, value) = entry?;
             if !key.value().starts_with(prefix) || each(key.value(), value.value()).is_break() {
                 break;
@@ -81,6 +77,18 @@ impl Store for RedbStore {
         }
         write.commit()?;
         Ok(())
+    }
+}
+
+impl RedbStore {
+    /// An iterator that outlives its transaction and table: of the three it alone lets go of what it read before it
+    /// lets redb free it. The others do so the other way round, which a debug build of redb may punish with a panic.
+    fn range(
+        &self,
+        table: Table,
+        keys: (Bound<&[u8]>, Bound<&[u8]>),
+    ) -> Result<OwnedRange<&'static [u8], &'static [u8]>, Fault> {
+        Ok(self.0.begin_read()?.open_table(definition(table))?.range_owned::<&[u8]>(keys)?)
     }
 }
 

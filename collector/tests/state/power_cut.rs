@@ -18,7 +18,7 @@ use crate::workload::Rng;
 const SEED_VAR: &str = "PITWATCH_STATE_SEED";
 const BATCHES: u64 = 200;
 /// Half of them right after an acknowledgement, half anywhere.
-const CUTS: u64 = 60;
+const CUTS: u64 = 45;
 /// Each with another fate of what was not synced.
 const IMAGES_PER_CUT: u64 = 2;
 

@@ -248,9 +248,18 @@ fn readers_see_whole_batches_in_their_order(engine: Engine) {
                 }
             });
         }
+        // Over a panic as well, or the readers would go on for ever.
+        let _stop = StopOnDrop(&done);
         (2..=BATCHES).for_each(commit);
-        done.store(true, Ordering::Relaxed);
     });
+}
+
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// The size that the collector is built for: 30,000 records, then updates of a few.
