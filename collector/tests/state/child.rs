@@ -228,6 +228,7 @@ fn commit_unsafely(orders: &Orders, batches: u64) {
 
 fn commit_persistently(orders: &Orders, batches: u64) {
     const TRIES_MAX: u64 = 2_000;
+    const RETRY_PAUSE: Duration = Duration::from_millis(2);
     let state = state::open(orders.engine, &orders.dir).expect("it opens");
     let (mut full, mut failed, mut unread) = (0, 0, 0);
     for number in 1..=batches {
@@ -241,6 +242,7 @@ fn commit_persistently(orders: &Orders, batches: u64) {
                 Ok(done) => assert!(done == number || done + 1 == number, "after a failure batch {done} of {number}"),
                 Err(_) => unread += 1,
             }
+            thread::sleep(RETRY_PAUSE);
         }
         assert_eq!(workload::counter(&*state).expect("it reads"), number);
     }
