@@ -4,6 +4,8 @@
 //! - `model`: random operations against the model.
 //! - `crash`: the same with power cuts, failing syncs and a full disk: what was acknowledged is there once.
 //! - `damage`: files cut and bits flipped.
+//! - `fixtures`: files of every version of the formats.
+//! - `limits`: series limits, backlog, retention, and when a head is sealed.
 
 #[path = "suite/common.rs"]
 mod common;
@@ -11,5 +13,9 @@ mod common;
 mod crash;
 #[path = "suite/damage.rs"]
 mod damage;
+#[path = "suite/fixtures.rs"]
+mod fixtures;
+#[path = "suite/limits.rs"]
+mod limits;
 #[path = "suite/model.rs"]
 mod model;

@@ -440,45 +440,6 @@ mod tests {
         round_trip(&(0..5000_u64).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect::<Vec<_>>());
     }
 
-    #[test]
-    fn experiment() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data/node-exporter-1s.txt.zst");
-        let text = zstd::decode_all(std::fs::File::open(path).unwrap()).unwrap();
-        let text = String::from_utf8(text).unwrap();
-        let mut series: std::collections::BTreeMap<&str, Vec<u64>> = Default::default();
-        for line in text.lines().filter(|l| !l.starts_with('#')) {
-            let (name, value) = line.rsplit_once(' ').unwrap();
-            series.entry(name).or_default().push(value.parse::<f64>().unwrap().to_bits());
-        }
-        let total: usize = series.values().map(Vec::len).sum();
-        println!("{} series {} samples", series.len(), total);
-        for chunk in [360, 720, 1800] {
-            let (mut bytes, mut kinds, mut kb) = (0, [0_usize; 8], [0_usize; 8]);
-            let (mut enc, mut dec) = (std::time::Duration::ZERO, std::time::Duration::ZERO);
-            for values in series.values() {
-                for part in values.chunks(chunk) {
-                    let mut out = Vec::new();
-                    let t = std::time::Instant::now();
-                    encode(part, &mut out);
-                    enc += t.elapsed();
-                    let mut back = Vec::new();
-                    let t = std::time::Instant::now();
-                    decode(&pco(), &out, part.len(), &mut back).unwrap();
-                    dec += t.elapsed();
-                    bytes += out.len();
-                    kinds[(out[0] & 7) as usize] += 1;
-                    kb[(out[0] & 7) as usize] += out.len();
-                }
-            }
-            println!(
-                "chunk {chunk}: {:.4} B/sample {kinds:?} {kb:?} enc {:.1} dec {:.1} ns",
-                bytes as f64 / total as f64,
-                enc.as_nanos() as f64 / total as f64,
-                dec.as_nanos() as f64 / total as f64
-            );
-        }
-    }
-
     proptest! {
         #[test]
         fn any_bits_come_back(values in proptest::collection::vec(any::<u64>(), 1..200)) {

@@ -161,6 +161,12 @@ impl Feeder {
         }
     }
 
+    /// How many samples the frames up to `through` stand for.
+    pub(crate) fn samples(&self, through: Option<Mark>) -> u64 {
+        let frames = self.frames.iter().filter(|frame| through.is_some_and(|through| frame.mark <= through));
+        frames.map(|frame| frame.samples.len() as u64).sum()
+    }
+
     /// Adds what the frames up to `through` mean.
     pub(crate) fn model(&self, through: Option<Mark>, model: &mut Model) {
         for frame in self.frames.iter().filter(|frame| through.is_some_and(|through| frame.mark <= through)) {

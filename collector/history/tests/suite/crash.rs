@@ -57,7 +57,8 @@ impl World {
             assert!(matches!(loss, Loss::TornTail { .. } | Loss::Header { .. }), "{loss}");
         }
         let mut expected = Model::new();
-        for (feeder, acknowledged) in self.feeders.iter().zip(&self.acknowledged) {
+        let mut sent = 0;
+        for (feeder, acknowledged) in self.feeders.iter().zip(&mut self.acknowledged) {
             let mark = appender.mark(&feeder.name, Lane::Metrics);
             assert!(
                 mark >= *acknowledged,
@@ -66,7 +67,12 @@ impl World {
             );
             assert!(mark <= feeder.frames.last().map(|frame| frame.mark));
             feeder.model(mark, &mut expected);
+            sent += feeder.samples(mark);
+            // What the store answers here is what a reconnecting agent is told.
+            *acknowledged = mark;
         }
+        let stats = history.stats();
+        assert!(stats.block_samples + stats.head_samples <= sent, "samples are stored twice: {stats:?}");
         assert_same(&contents(&history), &expected, "after a restart");
         (history, appender)
     }
@@ -148,7 +154,10 @@ impl World {
         }
         self.disk.set_capacity(u64::MAX);
         self.disk.fail_syncs(0);
-        // With room again and the power on, a commit succeeds.
+        if self.random.below(3) == 0 {
+            // A kill before the commit; if the power is gone too, opening notices.
+            return;
+        }
         if !self.commit(&mut appender) {
             self.cut();
         } else if self.random.below(2) == 0 {
