@@ -26,7 +26,7 @@ pub fn parse(input: &str) -> Result<Expr> {
         let message = format!("query is {} bytes long, at most {MAX_QUERY_BYTES} are allowed", input.len());
         return Err(Error::parse(Span { line: 1, column: 1, ..Span::default() }, message));
     }
-    let mut parser = Parser { tokens: lexer::tokens(input), at: 0, depth: 0 };
+    let mut parser = Parser { query: input, tokens: lexer::tokens(input), at: 0, depth: 0 };
     if parser.peek() == &Kind::End {
         return Err(Error::parse(parser.span(), "no expression found in input"));
     }
@@ -49,6 +49,7 @@ pub fn parse_selector(input: &str) -> Result<Vec<Matcher>> {
 type Deep = (Expr, u32);
 
 struct Parser<'q> {
+    query: &'q str,
     tokens: Vec<Token<'q>>,
     at: usize,
     /// How deep the recursion is.
@@ -104,7 +105,9 @@ impl<'q> Parser<'q> {
         if let Kind::Bad(reason) = self.peek() {
             return Error::parse(self.span(), reason.clone());
         }
-        let mut message = format!("unexpected {}", self.peek().describe());
+        let span = self.span();
+        let text = self.query.get(span.start as usize..span.end as usize).unwrap_or_default();
+        let mut message = format!("unexpected {}", self.peek().describe(text));
         if !context.is_empty() {
             message.push_str(" in ");
             message.push_str(context);
@@ -165,7 +168,7 @@ impl<'q> Parser<'q> {
         let return_bool = self.is_word("bool") && self.eat_word("bool").is_some();
         let mut matching = Matching::default();
         let on = self.is_word("on");
-        if !(on || self.is_word("ignoring")) || self.peek_second() != &Kind::LeftParen {
+        if !(on || self.is_word("ignoring")) {
             return Ok((return_bool, matching, false));
         }
         self.step();
@@ -274,14 +277,17 @@ impl<'q> Parser<'q> {
             self.step();
             return self.aggregate(op, span);
         }
+        if lexer::RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(word)) {
+            return Err(self.unexpected("", ""));
+        }
         self.step();
         if !next_calls {
             return Ok((self.selector(Some(word.to_owned()), span)?, 1));
         }
+        let (args, depth, close) = self.arguments()?;
         let Some(function) = Function::named(word) else {
             return Err(Error::parse(span, format!("unknown function with name {word:?}")));
         };
-        let (args, depth, close) = self.arguments()?;
         let call = Call { function, args, span: span.to(close) };
         check::call(&call)?;
         Ok((Expr::Call(call), self.bounded(depth + 1)?))
@@ -428,10 +434,10 @@ impl<'q> Parser<'q> {
                 let before = depth;
                 expr = self.bracket(expr)?;
                 depth = self.bounded(before + u32::from(matches!(expr, Expr::Subquery(_))))?;
-            } else if let Some(word) = self.eat_word("offset") {
-                self.offset(&mut expr, word)?;
-            } else if let Some(sign) = self.eat(&Kind::At) {
-                self.at_modifier(&mut expr, sign)?;
+            } else if self.eat_word("offset").is_some() {
+                self.offset(&mut expr)?;
+            } else if self.eat(&Kind::At).is_some() {
+                self.at_modifier(&mut expr)?;
             } else {
                 return Ok((expr, depth));
             }

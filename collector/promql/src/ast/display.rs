@@ -51,7 +51,7 @@ impl VectorSelector {
     fn write_series(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let mut parts = Vec::new();
         match &self.name {
-            Some(name) if is_classic_metric(name) => f.write_str(name)?,
+            Some(name) if is_classic_metric(name) && !is_taken(name) => f.write_str(name)?,
             Some(name) => parts.push(quote(name)),
             None => {}
         }
@@ -145,6 +145,12 @@ impl Display for DurationExpr {
             DurationExpr::Paren(inner) => write!(f, "({inner})"),
         }
     }
+}
+
+/// Whether a name means something else where a metric may stand.
+fn is_taken(name: &str) -> bool {
+    const TAKEN: [&str; 7] = ["bool", "group_left", "group_right", "ignoring", "inf", "nan", "on"];
+    TAKEN.iter().any(|word| word.eq_ignore_ascii_case(name))
 }
 
 /// The duration text of a number of seconds, if it is a whole number of milliseconds.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::durations::QueryTimes;
+use crate::text::format_plain;
 
 impl Parser<'_> {
     /// Reads `[range]` or `[range:step]` behind `expr`.
@@ -46,18 +47,18 @@ impl Parser<'_> {
     }
 
     /// Reads what follows `offset` and sets it.
-    pub(super) fn offset(&mut self, expr: &mut Expr, word: Span) -> Result<()> {
+    pub(super) fn offset(&mut self, expr: &mut Expr) -> Result<()> {
         let start = self.span();
         let negative = match self.peek() {
             Kind::Operator(BinaryOp::Sub) => true,
             Kind::Operator(BinaryOp::Add) => false,
-            _ => return self.set_offset(expr, word, start, false),
+            _ => return self.set_offset(expr, start, false),
         };
         self.step();
-        self.set_offset(expr, word, start, negative)
+        self.set_offset(expr, start, negative)
     }
 
-    fn set_offset(&mut self, expr: &mut Expr, word: Span, start: Span, negative: bool) -> Result<()> {
+    fn set_offset(&mut self, expr: &mut Expr, start: Span, negative: bool) -> Result<()> {
         let mut offset = self.duration_primary("offset")?;
         let end = self.tokens[self.at - 1].span;
         if negative {
@@ -79,7 +80,7 @@ impl Parser<'_> {
             }
         };
         if slot.is_some() {
-            return Err(Error::parse(word, "offset may not be set multiple times"));
+            return Err(Error::parse(*span, "offset may not be set multiple times"));
         }
         *slot = Some(offset);
         *span = span.to(end);
@@ -87,8 +88,7 @@ impl Parser<'_> {
     }
 
     /// Reads what follows `@` and sets it.
-    pub(super) fn at_modifier(&mut self, expr: &mut Expr, sign: Span) -> Result<()> {
-        let start = self.span();
+    pub(super) fn at_modifier(&mut self, expr: &mut Expr) -> Result<()> {
         let at = if matches!(self.peek(), Kind::Word(w) if ["start", "end"].iter().any(|k| k.eq_ignore_ascii_case(w))) {
             let at = if self.is_word("start") { At::Start } else { At::End };
             self.step();
@@ -102,13 +102,17 @@ impl Parser<'_> {
             }
             let value = match self.peek() {
                 Kind::Number(value) | Kind::Duration(value) => *value,
-                Kind::Word(w) if w.eq_ignore_ascii_case("inf") || w.eq_ignore_ascii_case("nan") => f64::NAN,
+                Kind::Word(w) if w.eq_ignore_ascii_case("inf") => f64::INFINITY,
+                Kind::Word(w) if w.eq_ignore_ascii_case("nan") => f64::NAN,
                 _ => return Err(self.unexpected("@", "timestamp")),
             };
-            let end = self.step();
-            let ms = (if negative { -value } else { value } * 1000.0).round();
+            self.step();
+            let value = if negative { -value } else { value };
+            let ms = (value * 1000.0).round();
             if ms.is_nan() || ms.abs() > MAX_TIME_MS as f64 {
-                return Err(Error::parse(start.to(end), "timestamp out of bounds for @ modifier"));
+                let shown = if value.is_finite() { format!("{value:.6}") } else { format_plain(value) };
+                let message = format!("timestamp out of bounds for @ modifier: {shown}");
+                return Err(Error::parse(expr.span(), message));
             }
             At::TimeMs(ms as i64)
         };
@@ -127,7 +131,7 @@ impl Parser<'_> {
             }
         };
         if slot.is_some() {
-            return Err(Error::parse(sign, "@ <timestamp> may not be set multiple times"));
+            return Err(Error::parse(*span, "@ <timestamp> may not be set multiple times"));
         }
         *slot = Some(at);
         *span = span.to(end);

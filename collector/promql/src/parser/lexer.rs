@@ -1,6 +1,6 @@
 //! Splits a query into tokens. Words stay words: whether `sum` is an operator or a metric is for the parser to see.
 
-use crate::ast::{BinaryOp, Span};
+use crate::ast::{AggregateOp, BinaryOp, Span};
 use crate::text::{parse_duration, parse_number};
 
 /// A token and where it stands.
@@ -42,7 +42,7 @@ pub(super) enum Kind<'q> {
 
 /// Every token of the query; the last is [`Kind::End`] or [`Kind::Bad`].
 pub(super) fn tokens(query: &str) -> Vec<Token<'_>> {
-    let mut lexer = Lexer { query, at: 0, line: 1, line_start: 0, brackets: 0, braces: 0 };
+    let mut lexer = Lexer { query, at: 0, line: 1, line_start: 0, parens: 0, brackets: 0, braces: 0 };
     let mut out = Vec::with_capacity(query.len() / 4 + 2);
     loop {
         lexer.skip_blank();
@@ -62,6 +62,8 @@ struct Lexer<'q> {
     at: usize,
     line: u32,
     line_start: usize,
+    /// Open `(`.
+    parens: u32,
     /// Open `[`: a colon in them separates.
     brackets: u32,
     /// Open `{`: a colon in them is no part of a name.
@@ -141,6 +143,14 @@ impl<'q> Lexer<'q> {
             _ => return self.bad_character(),
         };
         match kind {
+            Kind::LeftParen => self.parens += 1,
+            Kind::RightParen => match self.parens.checked_sub(1) {
+                Some(parens) => self.parens = parens,
+                None => {
+                    self.at += 1;
+                    return Kind::Bad("unexpected right parenthesis ')'".to_owned());
+                }
+            },
             Kind::LeftBracket => self.brackets += 1,
             Kind::RightBracket => self.brackets = self.brackets.saturating_sub(1),
             Kind::LeftBrace => self.braces += 1,
@@ -156,7 +166,10 @@ impl<'q> Lexer<'q> {
             return Kind::Bad("unexpected end of input inside braces".to_owned());
         }
         if self.brackets > 0 {
-            return Kind::Bad("unexpected end of input in duration expression".to_owned());
+            return Kind::Bad("unclosed left bracket".to_owned());
+        }
+        if self.parens > 0 {
+            return Kind::Bad("unclosed left parenthesis".to_owned());
         }
         Kind::End
     }
@@ -268,7 +281,7 @@ impl<'q> Lexer<'q> {
             0 if self.at + 1 >= self.query.len() => return Err("escape sequence not terminated".to_owned()),
             _ => {
                 let c = self.rest().chars().nth(1).unwrap_or_default();
-                return Err(format!("unknown escape sequence {c:?}"));
+                return Err(format!("unknown escape sequence U+{:04X} {c:?}", c as u32));
             }
         };
         self.at += 2;
@@ -298,12 +311,12 @@ enum Escaped {
 }
 
 impl Kind<'_> {
-    /// How errors name the token.
-    pub(super) fn describe(&self) -> String {
+    /// How errors name the token, which reads `text` in the query.
+    pub(super) fn describe(&self, text: &str) -> String {
         match self {
-            Kind::Word(word) => format!("identifier {word:?}"),
-            Kind::Number(_) => "number".to_owned(),
-            Kind::Duration(_) => "duration".to_owned(),
+            Kind::Word(word) => describe_word(word),
+            Kind::Number(_) => format!("number {text:?}"),
+            Kind::Duration(_) => format!("duration {text:?}"),
             Kind::Text(bytes) => format!("string {}", crate::text::quote_bytes(bytes)),
             Kind::Operator(op) => format!("<op:{}>", op.as_str()),
             Kind::Equal => "\"=\"".to_owned(),
@@ -321,5 +334,19 @@ impl Kind<'_> {
             Kind::End => "end of input".to_owned(),
             Kind::Bad(reason) => reason.clone(),
         }
+    }
+}
+
+/// The words that mean something other than a name wherever an operand may stand.
+pub(super) const RESERVED: [&str; 5] = ["bool", "on", "ignoring", "group_left", "group_right"];
+
+fn describe_word(word: &str) -> String {
+    let lower = word.to_ascii_lowercase();
+    match lower.as_str() {
+        "by" | "without" | "offset" => format!("<{lower}>"),
+        "and" | "or" | "unless" | "atan2" => format!("<op:{lower}>"),
+        reserved if RESERVED.contains(&reserved) => format!("<{lower}>"),
+        aggregator if AggregateOp::named(aggregator).is_some() => format!("<aggr:{lower}>"),
+        _ => format!("identifier {word:?}"),
     }
 }
