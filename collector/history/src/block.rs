@@ -1,7 +1,7 @@
 //! Immutable block files: a sealed head's samples, compressed, with their index (docs/formats/block.md).
 //!
-//! - [`format`]: the parts of a file. - `column`: one series' values as bytes. - `writer`: from a head to a file.
-//! - [`Block`]: an open file; its index is in memory, columns are read and checked when asked for.
+//! - [`mod@format`]: the parts of a file. `column`: one series' values as bytes. `writer`: from a head to a file.
+//! - `Block`: an open file; its index is in memory, columns are read and checked when asked for.
 
 mod column;
 pub mod format;
@@ -53,6 +53,24 @@ pub enum BlockError {
         /// The latest version known.
         known: u32,
     },
+}
+
+/// Reads the bytes of an index, for a block whose columns end at `data_end`; answers how many series it names. Unlike
+/// opening a block it asks for no checksum, so that any bytes can be tried.
+///
+/// # Errors
+/// Bytes that are no index.
+pub fn try_index(bytes: &[u8], data_end: u64) -> Result<usize, PartError> {
+    Ok(format::parse_index(bytes, data_end)?.series.len())
+}
+
+/// Reads the bytes of a column of `count` values, as this version writes them, without a checksum.
+#[must_use]
+pub fn try_column(bytes: &[u8], count: usize) -> Option<Vec<f64>> {
+    let pco = PcoFormat::from_bytes(PcoFormat::current()).ok()?;
+    let mut values = Vec::new();
+    column::decode(&pco, bytes, count, &mut values).ok()?;
+    Some(values)
 }
 
 /// An open block.

@@ -1,12 +1,12 @@
 //! The write-ahead log: what came off the wire, durable before it is acknowledged.
 //!
 //! - [`record`]: the bytes of segments and records.
-//! - [`Writer`]: appends, group commit, and what becomes of a segment whose disk refused.
-//! - [`replay`]: which segments count after a crash, and their records in order.
+//! - `Writer`: appends, group commit, and what becomes of a segment whose disk refused.
+//! - `replay`: which segments count after a crash, and their records in order.
 //!
 //! A segment names the one before it and how much of it counts. After a failed write or sync nothing more is
 //! written to that segment: what was not durable goes to a new one, which continues the old one at its last durable
-//! byte. What records mean is [`crate::ingest`]'s matter.
+//! byte. What records mean is `ingest`'s matter.
 
 pub mod record;
 pub(crate) mod replay;

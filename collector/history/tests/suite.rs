@@ -7,6 +7,9 @@
 //! - `fixtures`: files of every version of the formats.
 //! - `limits`: series limits, backlog, retention, and when a head is sealed.
 
+// The helpers of these tests are not in test functions, where clippy.toml allows it.
+#![allow(clippy::unwrap_used)]
+
 #[path = "suite/common.rs"]
 mod common;
 #[path = "suite/crash.rs"]

@@ -1,4 +1,4 @@
-//! A block's parts as bytes: header, footer and index (docs/formats/block.md). Columns are [`super::column`]'s.
+//! A block's parts as bytes: header, footer and index (docs/formats/block.md). Columns are `column`'s matter.
 //!
 //! Parsing is of slices and touches no file, so that it can be tried with any bytes.
 
@@ -195,7 +195,7 @@ impl Footer {
         fixed
     }
 
-    /// The footer of the last [`FOOTER_BYTES`] of a file of `file_bytes`.
+    /// The footer of the last 72 bytes of a file of `file_bytes`.
     ///
     /// # Errors
     /// Bytes that are no footer, or one of a file of another length.
@@ -377,5 +377,69 @@ impl IndexReader<'_> {
             return Err(Malformed);
         }
         Ok(Place::Data { offset, bytes: u32::try_from(bytes).map_err(|_| Malformed)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::{try_column, try_index};
+    use proptest::prelude::*;
+
+    const FIXTURE: &[u8] = include_bytes!("../../tests/fixtures/v1.blk");
+
+    fn index() -> (&'static [u8], u64) {
+        let footer = Footer::parse(FIXTURE.last_chunk::<FOOTER_BYTES>().unwrap(), FIXTURE.len() as u64).unwrap();
+        let index = &FIXTURE[footer.index_offset as usize..][..footer.index_bytes as usize];
+        (index, footer.index_offset)
+    }
+
+    #[test]
+    fn a_whole_block_is_read_and_no_flip_of_it_passes() {
+        let samples = parse_whole(FIXTURE).unwrap();
+        let (index, data_end) = index();
+        assert!(samples > 200 && try_index(index, data_end) == Ok(8));
+        for bit in 0..FIXTURE.len() * 8 {
+            let mut flipped = FIXTURE.to_vec();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(parse_whole(&flipped).is_err(), "bit {bit}");
+        }
+        for cut in 0..FIXTURE.len() {
+            assert!(parse_whole(&FIXTURE[..cut]).is_err());
+        }
+        let mut newer = FIXTURE.to_vec();
+        newer[8] = 2;
+        let crc = crc32fast::hash(&newer[..16]);
+        newer[16..20].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(parse_whole(&newer), Err(PartError::Newer(2)));
+    }
+
+    #[test]
+    fn parts_without_their_checksums_do_not_panic() {
+        let (index, data_end) = index();
+        for bit in 0..index.len() * 8 {
+            let mut flipped = index.to_vec();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let _ = try_index(&flipped, data_end);
+        }
+        let outline = parse_index(index, data_end).unwrap();
+        for entry in outline.series {
+            let Place::Data { offset, bytes } = entry.values else { continue };
+            let column = &FIXTURE[offset as usize..][..bytes as usize];
+            for bit in 0..column.len() * 8 {
+                let mut flipped = column.to_vec();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                let _ = try_column(&flipped, 37);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_an_index_or_none(bytes: Vec<u8>, data_end: u64) {
+            let _ = try_index(&bytes, data_end);
+            let _ = parse_whole(&bytes);
+            let _ = Footer::parse(&bytes, data_end);
+        }
     }
 }
