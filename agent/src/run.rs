@@ -193,7 +193,10 @@ impl Upkeep {
         if waited_ms >= SPILL_AFTER_MS && sender.memory_frames() > 0 {
             let failed = sender.spill().is_err();
             if failed && !self.spill_failed {
-                warn!(connected = stats.connected.load(Ordering::Relaxed), "frames wait in memory: the spool's disk fails");
+                warn!(
+                    connected = stats.connected.load(Ordering::Relaxed),
+                    "frames wait in memory: the spool's disk fails"
+                );
             }
             self.spill_failed = failed;
         }

@@ -91,7 +91,7 @@ pub struct Arrived {
 #[derive(Debug)]
 pub struct Tick {
     /// Tables are told apart by name; each is one source.
-    pub table: &'static str,
+    pub table: Arc<str>,
     /// Milliseconds since the Unix epoch.
     pub ts_ms: i64,
     /// All series of the table; those that are missing since the last tick end.

@@ -1,19 +1,33 @@
 //! The collector: ingest, history, PromQL over HTTP, rules and alerts.
 //!
 //! In reading order:
+//! - [`config`]: collector.toml, as written and as checked.
+//! - [`run`]: everything joined.
 //! - [`state`]: agents, certificates, tokens, silences, alert states and the notification queue, on disk.
 //! - [`authority`]: the collector's own certificate authority.
-//! - [`agents`]: who the agents are: enrolment, renewal, revocation.
+//! - [`agents`]: who the agents are: enrolment, renewal, revocation; [`fleet`]: the same for the API.
 //! - [`listen`]: the QUIC endpoint and its connections.
 //! - [`ingest`]: frames to durable history, and acks.
+//! - [`source`]: history as PromQL sees it.
+//! - [`alerts`]: rules, alert states, deliveries.
+//! - [`access`]: API tokens and roles; [`api`]: HTTP.
+//! - [`telemetry`]: the collector on itself.
 //! - [`clock`]: the wall clock.
 
+pub mod access;
 pub mod agents;
+pub mod alerts;
+pub mod api;
 pub mod authority;
 pub mod clock;
+pub mod config;
+pub mod fleet;
 pub mod ingest;
 pub mod listen;
+pub mod run;
+pub mod source;
 pub mod state;
+pub mod telemetry;
 
 /// An error and its sources in one line.
 #[must_use]

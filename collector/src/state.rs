@@ -232,6 +232,12 @@ impl Batch {
         self.ops.iter().map(|((table, key), value)| (*table, key.as_slice(), value.as_deref()))
     }
 
+    /// Bytes of its keys and values.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.iter().map(|(_, key, value)| key.len() + value.map_or(0, <[u8]>::len)).sum()
+    }
+
     fn check_limits(&self) -> Result<(), StateError> {
         if self.len() > BATCH_MAX_KEYS {
             return Err(StateError::BatchTooManyKeys { keys: self.len() });

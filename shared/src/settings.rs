@@ -83,7 +83,7 @@ impl<'t> Reader<'t> {
 /// A table of the file, with the keys that were not asked for yet.
 #[derive(Debug)]
 pub struct Section<'t> {
-    path: &'static str,
+    path: String,
     left: DeTable<'t>,
     /// Every key asked for, for the message about one that there is not.
     asked: Vec<&'static str>,
@@ -92,8 +92,8 @@ pub struct Section<'t> {
 impl<'t> Section<'t> {
     /// The table called `path`, or the top one.
     #[must_use]
-    pub fn new(path: &'static str, left: DeTable<'t>) -> Self {
-        Self { path, left, asked: Vec::new() }
+    pub fn new(path: &str, left: DeTable<'t>) -> Self {
+        Self { path: path.to_owned(), left, asked: Vec::new() }
     }
 
     fn key(&self, key: &str) -> String {
@@ -136,6 +136,33 @@ impl<'t> Section<'t> {
             other => Err(wrong_type(other, &format!("a string: {allowed}"))),
         };
         parsed.map_err(|what| reader.note(Some(value.span()), self.key(key), what)).ok()
+    }
+
+    /// The switch at `key`.
+    pub fn flag(&mut self, reader: &mut Reader<'_>, key: &'static str) -> Option<bool> {
+        let value = self.take(key)?;
+        match value.get_ref() {
+            DeValue::Boolean(flag) => Some(*flag),
+            other => {
+                reader.note(Some(value.span()), self.key(key), wrong_type(other, "true or false"));
+                None
+            }
+        }
+    }
+
+    /// Every table of a table whose keys are the operator's own, with its name and where that stands.
+    pub fn tables(self, reader: &mut Reader<'_>) -> Vec<(Range<usize>, String, Section<'t>)> {
+        let mut tables = Vec::new();
+        for (key, value) in self.left {
+            let name = key.get_ref().to_string();
+            let path = format!("{}.{name}", self.path);
+            let span = value.span();
+            match value.into_inner() {
+                DeValue::Table(table) => tables.push((key.span(), name, Section::new(&path, table))),
+                other => reader.note(Some(span), path, wrong_type(&other, "a table")),
+            }
+        }
+        tables
     }
 
     /// The whole number at `key`, if it is within `range`.

@@ -71,12 +71,16 @@ pub trait Source {
     /// What failed.
     fn run(&self, prepared: &Self::Prepared, ts_ms: i64) -> Result<Vec<Row>, String>;
 
-    /// Takes what a rule recorded, before the next rule of its group runs, which may read it.
-    fn record(&mut self, samples: &[RuleSample]);
+    /// Takes what a rule recorded, before the next rule of its group runs, which may read it. `rule` is the rule's
+    /// key, the same as long as the rule stays; series of rules that are gone end under [`ENDED`].
+    fn record(&mut self, rule: &str, samples: &[RuleSample]);
 
     /// A clock in microseconds, for the durations in [`RuleRun`] only.
     fn clock_us(&self) -> u64;
 }
+
+/// The key of [`Source::record`] for series of rules that are gone.
+pub const ENDED: &str = "";
 
 /// How the engine is set up.
 #[derive(Clone, Debug)]
@@ -317,7 +321,7 @@ impl<P> Engine<P> {
         let mut output = Output::default();
         if !self.ended.is_empty() {
             let ended = self.ended.drain(..).map(|labels| RuleSample { labels, ts_ms: now_ms, value: None });
-            source.record(&ended.collect::<Vec<_>>());
+            source.record(ENDED, &ended.collect::<Vec<_>>());
         }
         for group in &mut self.groups {
             let rested = group.last_ms.is_none_or(|last| now_ms - last >= limits::DATA_WAKE_MIN_GAP_MS);

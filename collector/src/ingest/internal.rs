@@ -4,6 +4,7 @@
 //! missing ends. After a start each table begins a new epoch and chain.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use pitwatch_history::{Appender, SourceName};
 use pitwatch_shared::codec::{Encoder, SeriesDef, Slot};
@@ -18,7 +19,7 @@ const SERIES_PER_FRAME: usize = 2_000;
 /// The tables of this run.
 #[derive(Debug, Default)]
 pub struct Internal {
-    tables: HashMap<&'static str, Table>,
+    tables: HashMap<Arc<str>, Table>,
     /// The last epoch of each table of an earlier run.
     epochs: HashMap<String, u64>,
 }
@@ -49,8 +50,8 @@ impl Internal {
     /// What the codec or the store refused; the table begins a new chain next time.
     pub fn tick(&mut self, core: &mut Core, tick: Tick) -> Result<(), String> {
         let epochs = &self.epochs;
-        let table = self.tables.entry(tick.table).or_insert_with(|| {
-            Table::new(SourceName::internal(tick.table), epochs.get(tick.table).map_or(1, |epoch| epoch + 1))
+        let table = self.tables.entry(tick.table.clone()).or_insert_with(|| {
+            Table::new(SourceName::internal(&tick.table), epochs.get(&*tick.table).map_or(1, |epoch| epoch + 1))
         });
         let result = table.tick(core.appender(), tick);
         if result.is_err() {

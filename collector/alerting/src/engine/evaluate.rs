@@ -30,7 +30,7 @@ pub(super) fn group<S: Source>(
             RuleKind::Alert(_) => turn.alert(state),
         };
         let (samples, error) = (turn.samples, done.err().or(turn.error));
-        source.record(&samples);
+        source.record(&state.key, &samples);
         let duration_us = source.clock_us().saturating_sub(started_us);
         state.status.evaluated_at_ms = Some(now_ms);
         state.status.duration_us = duration_us;

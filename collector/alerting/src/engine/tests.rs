@@ -55,7 +55,7 @@ impl Source for Fake {
         Ok(rows.filter(|row| holds(row.value)).collect())
     }
 
-    fn record(&mut self, samples: &[RuleSample]) {
+    fn record(&mut self, _rule: &str, samples: &[RuleSample]) {
         for sample in samples {
             match sample.value {
                 Some(value) => drop(self.live.insert(sample.labels.clone(), value)),

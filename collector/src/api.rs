@@ -1,0 +1,154 @@
+//! HTTP: Prometheus' API over history, the collector's own endpoints, and who may ask them.
+//!
+//! Owns paths, parameters, answers and limits. Leaves meaning to others: queries to `pitwatch-promql`, tokens to
+//! [`crate::access`], agents and alerts to whoever implements the [`seams`].
+//!
+//! In reading order:
+//! - [`seams`]: what the API asks of the rest of the collector.
+//! - [`serve`]: connections and their bounds.
+//! - `envelope`, `params`: what every answer and every question has in common.
+//! - `auth`: tokens, cookies, roles; `session`: signing in.
+//! - `pool`: how many queries run, and when they are given up.
+//! - `query`, `series`, `rules`: Prometheus' endpoints; `matrix`: their numbers as JSON.
+//! - `hosts`, `agents`, `tokens`, `status`: the collector's own.
+//! - `page`: what a browser sees.
+
+mod agents;
+mod auth;
+mod envelope;
+mod hosts;
+mod matrix;
+mod page;
+mod params;
+mod pool;
+mod query;
+mod rules;
+pub mod seams;
+mod series;
+mod serve;
+mod session;
+mod status;
+mod tokens;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{delete, get, post};
+use pitwatch_history::History;
+use pitwatch_promql::EngineOptions;
+
+use crate::access::{Access, Role};
+use crate::source::HistorySource;
+use envelope::ApiError;
+use pool::QueryPool;
+
+pub use auth::SESSION_COOKIE;
+pub use seams::{
+    AgentInfo, AgentState, Alarms, AlertInfo, AlertState, EnrollTokenInfo, Fleet, FleetError, NewToken, ReceiverStatus,
+    RuleGroupInfo, RuleHealth, RuleInfo, RuleKind, Vitals,
+};
+pub use serve::serve;
+
+/// Largest body of a request in bytes: a form with a query.
+pub const BODY_MAX_BYTES: usize = 1024 * 1024;
+/// Largest head of a request in bytes, its address among it.
+pub const HEAD_MAX_BYTES: usize = 64 * 1024;
+/// Most queries that run at once, where the configuration says nothing.
+pub const QUERIES_AT_ONCE: usize = 4;
+/// Most queries that wait for their turn; more are turned away.
+pub const QUERIES_WAITING_MAX: usize = 256;
+
+const _: () = assert!(BODY_MAX_BYTES >= pitwatch_promql::MAX_QUERY_BYTES);
+
+/// What the API is made of.
+#[derive(Clone)]
+pub struct App {
+    /// Samples.
+    pub history: Arc<History>,
+    /// Limits of queries; a request may only tighten them.
+    pub engine: EngineOptions,
+    /// Most queries at once; see [`QUERIES_AT_ONCE`].
+    pub queries_at_once: usize,
+    /// Tokens.
+    pub access: Arc<Access>,
+    /// Agents.
+    pub fleet: Arc<dyn Fleet>,
+    /// Alerts.
+    pub alarms: Arc<dyn Alarms>,
+    /// The collector's own health.
+    pub vitals: Arc<dyn Vitals>,
+    /// Where agents reach this collector, `HOST:PORT`, if the configuration says.
+    pub agents_address: Option<String>,
+    /// When the collector started, milliseconds since the Unix epoch.
+    pub started_ms: i64,
+}
+
+/// What handlers share.
+struct Shared {
+    app: App,
+    source: HistorySource,
+    queries: QueryPool,
+}
+
+type AppState = axum::extract::State<Arc<Shared>>;
+
+/// Every endpoint. All but `/-/healthy`, `/-/ready` and the sign-in want a token.
+pub fn router(app: App) -> Router {
+    let source = HistorySource::new(app.history.clone());
+    let queries = QueryPool::new(app.queries_at_once.max(1), QUERIES_WAITING_MAX);
+    let shared = Arc::new(Shared { app, source, queries });
+    let guard = |role| from_fn_with_state((shared.clone(), role), auth::authorize);
+    let open = Router::new()
+        .route("/-/healthy", get(status::healthy).head(status::healthy))
+        .route("/-/ready", get(status::ready).head(status::ready))
+        .route("/", get(page::index))
+        .route("/api/v1/pitwatch/session", post(session::begin).get(session::show).delete(session::end))
+        .method_not_allowed_fallback(wrong_method);
+    let admin = Router::new()
+        .route("/api/v1/pitwatch/agents/{name}/revoke", post(agents::revoke))
+        .route("/api/v1/pitwatch/tokens", get(tokens::list).post(tokens::create))
+        .route("/api/v1/pitwatch/tokens/{id}", delete(tokens::delete))
+        .method_not_allowed_fallback(wrong_method)
+        .route_layer(guard(Role::Admin));
+    let viewer = prometheus()
+        .route("/metrics", get(status::metrics))
+        .route("/api/v1/pitwatch/hosts", get(hosts::list))
+        .route("/api/v1/pitwatch/agents", get(agents::list))
+        .route("/api/v1/pitwatch/alerts", get(rules::own_alerts))
+        .route("/api/v1/pitwatch/status", get(status::status))
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(unknown_path)
+        .layer(guard(Role::Viewer));
+    viewer
+        .merge(admin)
+        .merge(open)
+        .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
+        .layer(from_fn(envelope::add_headers))
+        .with_state(shared)
+}
+
+/// The paths that Prometheus has, too.
+fn prometheus() -> Router<Arc<Shared>> {
+    Router::new()
+        .route("/api/v1/query", get(query::instant).post(query::instant))
+        .route("/api/v1/query_range", get(query::range).post(query::range))
+        .route("/api/v1/query_exemplars", get(query::exemplars).post(query::exemplars))
+        .route("/api/v1/format_query", get(query::format).post(query::format))
+        .route("/api/v1/labels", get(series::label_names).post(series::label_names))
+        .route("/api/v1/label/{name}/values", get(series::label_values))
+        .route("/api/v1/series", get(series::series).post(series::series))
+        .route("/api/v1/metadata", get(series::metadata))
+        .route("/api/v1/rules", get(rules::rules))
+        .route("/api/v1/alerts", get(rules::alerts))
+        .route("/api/v1/status/buildinfo", get(status::build_info))
+}
+
+async fn unknown_path(uri: axum::http::Uri) -> ApiError {
+    ApiError::not_found(format!("nothing is at {}: docs/reference/http-api.md lists the paths", uri.path()))
+}
+
+async fn wrong_method(method: axum::http::Method, uri: axum::http::Uri) -> ApiError {
+    ApiError::wrong_method(format!("{} does not take {method}", uri.path()))
+}

@@ -1,0 +1,179 @@
+//! What every answer has in common: Prometheus' envelope, error types and status codes, and a few headers.
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use pitwatch_promql::ErrorKind;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::access::Role;
+use crate::error_chain;
+
+/// An error in Prometheus' envelope.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    kind: &'static str,
+    message: String,
+}
+
+/// An answer in Prometheus' envelope.
+#[derive(Debug)]
+pub(super) struct Success<T> {
+    pub(super) data: T,
+    pub(super) warnings: Vec<String>,
+}
+
+impl<T> Success<T> {
+    pub(super) fn new(data: T) -> Self {
+        Self { data, warnings: Vec::new() }
+    }
+
+    pub(super) fn with_warnings(data: T, warnings: Vec<String>) -> Self {
+        Self { data, warnings }
+    }
+}
+
+impl<T: Serialize> IntoResponse for Success<T> {
+    fn into_response(self) -> Response {
+        let mut body = json!({ "status": "success", "data": self.data });
+        if !self.warnings.is_empty() {
+            body["warnings"] = json!(self.warnings);
+        }
+        json_response(StatusCode::OK, body.to_string())
+    }
+}
+
+impl ApiError {
+    fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
+        Self { status, kind, message: message.into() }
+    }
+
+    /// 400: the request is wrong.
+    pub(super) fn bad_data(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_data", message)
+    }
+
+    /// 400 for one parameter.
+    pub(super) fn bad_parameter(name: &str, reason: impl std::fmt::Display) -> Self {
+        Self::bad_data(format!("invalid parameter {name:?}: {reason}"))
+    }
+
+    /// 401: no token, or one that is not valid.
+    pub(super) fn no_token(message: &str) -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            format!(
+                "{message}: send `Authorization: Bearer TOKEN`; `pitwatch token create --role viewer --for NAME` on the collector makes one"
+            ),
+        )
+    }
+
+    /// 403: the role is not enough.
+    pub(super) fn role_needed(needed: Role, has: Role) -> Self {
+        Self::forbidden(format!("the role {needed} is needed, this token has the role {has}"))
+    }
+
+    /// 403.
+    pub(super) fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
+    /// 404.
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    /// 405.
+    pub(super) fn wrong_method(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "bad_data", message)
+    }
+
+    /// 408: the body did not come in time.
+    pub(super) fn slow_body(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "bad_data", message)
+    }
+
+    /// 409: it is so already.
+    pub(super) fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", message)
+    }
+
+    /// 413: over a limit of size.
+    pub(super) fn too_large(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "bad_data", message)
+    }
+
+    /// 500.
+    pub(super) fn internal(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+    }
+
+    /// 503: not now.
+    pub(super) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+    }
+
+    /// 503: it took too long.
+    pub(super) fn timeout(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", message)
+    }
+}
+
+impl From<pitwatch_promql::Error> for ApiError {
+    fn from(error: pitwatch_promql::Error) -> Self {
+        let kind = error.kind();
+        let status = match kind {
+            ErrorKind::BadData => StatusCode::BAD_REQUEST,
+            ErrorKind::Execution => StatusCode::UNPROCESSABLE_ENTITY,
+            ErrorKind::Timeout | ErrorKind::Canceled => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, kind.as_str(), error_chain(&error))
+    }
+}
+
+impl From<pitwatch_history::QueryError> for ApiError {
+    fn from(error: pitwatch_history::QueryError) -> Self {
+        Self::internal(error_chain(&error))
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = json!({ "status": "error", "errorType": self.kind, "error": self.message });
+        let mut response = json_response(self.status, body.to_string());
+        if self.status == StatusCode::UNAUTHORIZED {
+            // Not Basic, although it is taken: a browser would open its own dialogue.
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// A body that is JSON already.
+pub(super) fn json_response(status: StatusCode, body: String) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Headers that every answer has.
+pub(super) async fn add_headers(request: Request, next: Next) -> Response {
+    const ALWAYS: [(HeaderName, &str); 4] = [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+    ];
+    let mut response = next.run(request).await;
+    for (name, value) in ALWAYS {
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
+}

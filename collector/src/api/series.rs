@@ -1,0 +1,132 @@
+//! `/api/v1/labels`, `/label/NAME/values`, `/series` and `/metadata`: what there is to ask about.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use pitwatch_shared::model;
+use serde::Serialize;
+
+use super::envelope::{ApiError, Success};
+use super::params::Params;
+use super::{AppState, Shared};
+use crate::source::HistorySource;
+
+/// How long such a look-up may take, its wait included.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What is known of a metric.
+#[derive(Serialize)]
+pub(super) struct Metadata {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    help: &'static str,
+    unit: &'static str,
+}
+
+/// The names of all labels.
+pub(super) async fn label_names(State(shared): AppState, params: Params) -> Result<Success<Vec<String>>, ApiError> {
+    let (selectors, (start, end), limit) = (params.selectors()?, params.span()?, params.limit()?);
+    let names = look_up(&shared, move |source| source.label_names(&selectors, start, end)).await?;
+    Ok(limited(names, limit))
+}
+
+/// The values of one label.
+pub(super) async fn label_values(
+    State(shared): AppState,
+    Path(name): Path<String>,
+    params: Params,
+) -> Result<Success<Vec<String>>, ApiError> {
+    let (selectors, (start, end), limit) = (params.selectors()?, params.span()?, params.limit()?);
+    let name = unescape(&name);
+    let values = look_up(&shared, move |source| source.label_values(&name, &selectors, start, end)).await?;
+    Ok(limited(values, limit))
+}
+
+/// The label sets of series.
+pub(super) async fn series(
+    State(shared): AppState,
+    params: Params,
+) -> Result<Success<Vec<BTreeMap<String, String>>>, ApiError> {
+    let (selectors, (start, end), limit) = (params.selectors()?, params.span()?, params.limit()?);
+    if selectors.is_empty() {
+        return Err(ApiError::bad_data("no match[] parameter provided"));
+    }
+    let found = look_up(&shared, move |source| source.union(&selectors, start, end)).await?;
+    let Success { data, warnings } = limited(found, limit);
+    let map = |labels: &model::Labels| labels.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
+    Ok(Success::with_warnings(data.iter().map(map).collect(), warnings))
+}
+
+/// The types of metrics. Their help is nowhere kept: agents do not send it.
+pub(super) async fn metadata(
+    State(shared): AppState,
+    params: Params,
+) -> Result<Success<BTreeMap<String, [Metadata; 1]>>, ApiError> {
+    let limit = params.limit()?.unwrap_or(usize::MAX);
+    let wanted = params.get("metric");
+    let all = shared.app.history.metric_types().into_iter();
+    let chosen = all.filter(|(name, _)| wanted.is_none_or(|wanted| wanted == name)).take(limit);
+    let entry = |kind: model::MetricType| [Metadata { kind: kind.as_str(), help: "", unit: "" }];
+    Ok(Success::new(chosen.map(|(name, kind)| (name, entry(kind))).collect()))
+}
+
+async fn look_up<T, F>(shared: &Shared, work: F) -> Result<T, ApiError>
+where
+    T: Send + 'static,
+    F: FnOnce(&HistorySource) -> Result<T, pitwatch_history::QueryError> + Send + 'static,
+{
+    let source = shared.source.clone();
+    shared.queries.run(TIMEOUT, move |_, _| Ok(work(&source)?)).await
+}
+
+fn limited<T>(mut all: Vec<T>, limit: Option<usize>) -> Success<Vec<T>> {
+    let Some(limit) = limit.filter(|limit| *limit < all.len()) else { return Success::new(all) };
+    all.truncate(limit);
+    Success::with_warnings(all, vec!["results truncated due to limit".to_owned()])
+}
+
+/// A label's name as Prometheus' clients put it into an address: `U__a_2e_b` is `a.b`. A name that is not escaped so,
+/// or wrongly, is itself.
+fn unescape(name: &str) -> String {
+    let Some(escaped) = name.strip_prefix("U__") else { return name.to_owned() };
+    let mut out = String::with_capacity(escaped.len());
+    let mut rest = escaped;
+    while let Some(at) = rest.find('_') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('_') {
+            out.push('_');
+            rest = after;
+            continue;
+        }
+        let code = rest.split_once('_').and_then(|(hex, after)| Some((u32::from_str_radix(hex, 16).ok()?, after)));
+        let Some((Some(character), after)) = code.map(|(code, after)| (char::from_u32(code), after)) else {
+            return name.to_owned();
+        };
+        out.push(character);
+        rest = after;
+    }
+    out + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escaped_names_are_read() {
+        for (escaped, name) in [
+            ("instance", "instance"),
+            ("U__a_2e_b", "a.b"),
+            ("U__a__b", "a_b"),
+            ("U___1f600_x", "😀x"),
+            ("U__a_zz_b", "U__a_zz_b"),
+            ("U__a_2e", "U__a_2e"),
+            ("U__a_d800_", "U__a_d800_"),
+            ("U__", ""),
+        ] {
+            assert_eq!(unescape(escaped), name);
+        }
+    }
+}

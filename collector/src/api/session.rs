@@ -1,0 +1,87 @@
+//! `/api/v1/pitwatch/session`: a browser signs in with a token and gets a cookie.
+
+use axum::Json;
+use axum::extract::{FromRequest, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::AppState;
+use super::agents::change;
+use super::auth::{self, SESSION_COOKIE};
+use super::envelope::{ApiError, Success};
+use super::params::Params;
+use crate::access::{Principal, SESSION_TTL_MS};
+use crate::clock::unix_ms;
+
+/// What a program sends to sign in; the page's form sends the same as a form.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SignIn {
+    token: String,
+}
+
+/// Signs in.
+pub(super) async fn begin(State(shared): AppState, request: Request) -> Result<Response, ApiError> {
+    let headers = request.headers().clone();
+    let is_json =
+        headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    let token = if is_json {
+        let body = Json::<SignIn>::from_request(request, &()).await;
+        body.map_err(|error| ApiError::bad_data(format!("cannot read the request: {}", error.body_text())))?.0.token
+    } else {
+        let params = Params::from_request(request, &()).await?;
+        params.get("token").unwrap_or_default().trim().to_owned()
+    };
+    let (text, principal) = open(&shared, token).await?;
+    let answer = if is_json { describe(&principal).into_response() } else { Redirect::to("/").into_response() };
+    Ok(with_cookie(answer, &cookie(&text, &headers, SESSION_TTL_MS / 1000)))
+}
+
+/// Who is signed in.
+pub(super) async fn show(State(shared): AppState, headers: HeaderMap) -> Result<Success<Value>, ApiError> {
+    Ok(describe(&auth::identify(&shared.app.access, &headers, &Method::GET)?))
+}
+
+/// Signs out.
+pub(super) async fn end(State(shared): AppState, headers: HeaderMap) -> Result<Response, ApiError> {
+    auth::identify(&shared.app.access, &headers, &Method::DELETE)?;
+    if let Some(text) = auth::session_cookie(&headers).map(str::to_owned) {
+        change(&shared, move |shared| Ok(shared.app.access.end_session(&text)?)).await?;
+    }
+    let answer = Success::new(json!({})).into_response();
+    Ok(with_cookie(answer, &cookie("", &headers, 0)))
+}
+
+/// The answer to a link with a token in it: a cookie, and the same page without the token.
+pub(super) async fn begin_by_link(shared: AppState, token: String, headers: &HeaderMap) -> Result<Response, ApiError> {
+    let (text, _) = open(&shared.0, token).await?;
+    Ok(with_cookie(Redirect::to("/").into_response(), &cookie(&text, headers, SESSION_TTL_MS / 1000)))
+}
+
+async fn open(shared: &std::sync::Arc<super::Shared>, token: String) -> Result<(String, Principal), ApiError> {
+    let opened = change(shared, move |shared| Ok(shared.app.access.begin_session(&token, unix_ms())?)).await?;
+    opened.ok_or_else(|| ApiError::no_token("the token is wrong, deleted or past its end"))
+}
+
+fn describe(principal: &Principal) -> Success<Value> {
+    Success::new(json!({ "name": &*principal.name, "role": principal.role.as_str() }))
+}
+
+fn cookie(text: &str, headers: &HeaderMap, max_age_secs: i64) -> String {
+    // A proxy that does TLS says so; without TLS a browser would drop a cookie marked so.
+    let is_secure = headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes() == b"https");
+    let secure = if is_secure { "; Secure" } else { "" };
+    format!("{SESSION_COOKIE}={text}; Path=/; HttpOnly; SameSite=Strict; Max-Age={max_age_secs}{secure}")
+}
+
+fn with_cookie(mut answer: Response, cookie: &str) -> Response {
+    match HeaderValue::from_str(cookie) {
+        Ok(value) => {
+            answer.headers_mut().insert(header::SET_COOKIE, value);
+            answer
+        }
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}

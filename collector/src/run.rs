@@ -1,0 +1,184 @@
+//! The collector at work: everything opened in order, joined, and stopped in the other order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use pitwatch_disk::{Disk, RealDisk};
+use pitwatch_history::History;
+use pitwatch_promql::EngineOptions;
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+use tracing::{info, warn};
+
+use crate::access::Access;
+use crate::agents::Agents;
+use crate::alerts::Alerts;
+use crate::alerts::rules::RuleSource;
+use crate::alerts::store::AlertStore;
+use crate::api::{self, App};
+use crate::authority::Authority;
+use crate::clock::unix_ms;
+use crate::config::Config;
+use crate::fleet::Registry;
+use crate::ingest::{Event, Ingest};
+use crate::listen::{self, ListenStats, Shared, keys::Keys};
+use crate::source::HistorySource;
+use crate::state;
+use crate::telemetry::Telemetry;
+
+/// Connections are given this long to close at the end, seconds.
+const CLOSE_TIMEOUT_SECS: u64 = 3;
+/// Tokens' last uses are stored this often, seconds.
+const SAVE_USES_SECS: u64 = 60;
+
+/// Where a running collector was reached, once it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// UDP, for agents.
+    pub agents: SocketAddr,
+    /// TCP, for people and programs.
+    pub http: SocketAddr,
+}
+
+/// Makes the data directory, the authority and the state store without serving.
+///
+/// # Errors
+/// The disk's.
+pub fn init(config: &Config) -> anyhow::Result<Authority> {
+    let dir = &config.data_dir;
+    RealDisk.create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let authority = Authority::open(dir, unix_ms() / 1000)?;
+    Keys::open(dir).with_context(|| format!("cannot keep the endpoint's keys in {}", dir.display()))?;
+    Ok(authority)
+}
+
+/// Serves until `stop`. `ready` is told the addresses once everything is up.
+///
+/// # Errors
+/// What keeps the collector from beginning.
+pub async fn run(
+    config: Config,
+    mut stop: watch::Receiver<bool>,
+    ready: oneshot::Sender<Addresses>,
+) -> anyhow::Result<()> {
+    let started_ms = unix_ms();
+    let dir = config.data_dir.clone();
+    let authority = init(&config)?;
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let state = state::open(config.state, &dir.join("state"))?;
+    let history_config = pitwatch_history::Config {
+        block_span: config.history.block_span,
+        head_max_bytes: config.history.head_max_bytes,
+        retention_age: Some(config.history.retention),
+        retention_bytes: config.history.retention_bytes,
+        ..pitwatch_history::Config::default()
+    };
+    let (history, appender, recovery) = History::open(disk.clone(), &dir.join("history"), history_config)?;
+    info!(
+        blocks = recovery.blocks,
+        segments = recovery.segments,
+        frames = recovery.frames,
+        samples = recovery.samples,
+        "history open"
+    );
+    for loss in &recovery.losses {
+        warn!("recovery: {loss}");
+    }
+    let agents = Arc::new(Agents::open(state.clone(), authority, config.agents.certificate_life)?);
+    let access = Arc::new(Access::open(state.clone())?);
+    let (ingest, ingest_thread) = Ingest::start(appender).context("no thread for ingest")?;
+    let source = RuleSource::new(HistorySource::new(history.clone()), ingest.clone());
+    let store = AlertStore::new(state.clone());
+    let alerts = Arc::new(Alerts::open(config.alerting.clone(), &config.http.external_url, source, store)?);
+
+    let keys = Keys::open(&dir).context("cannot keep the endpoint's keys")?;
+    let endpoint = listen::open(config.agents.listen, &agents, &keys)?;
+    let http = TcpListener::bind(config.http.listen)
+        .await
+        .with_context(|| format!("cannot listen for HTTP on TCP {}", config.http.listen))?;
+    let addresses = Addresses { agents: endpoint.local_addr()?, http: http.local_addr()? };
+    let shared =
+        Arc::new(Shared { agents: agents.clone(), ingest: ingest.clone(), stats: ListenStats::default() });
+    let telemetry = Arc::new(Telemetry {
+        history: history.clone(),
+        ingest: ingest.clone(),
+        agents: agents.clone(),
+        listen: shared.clone(),
+        alerts: alerts.clone(),
+        state,
+        disk,
+        data_dir: dir.clone(),
+        started_ms,
+        stopping: AtomicBool::new(false),
+    });
+    access.write_local_file(&dir, &format!("http://{}", addresses.http))?;
+    let router = api::router(App {
+        history: history.clone(),
+        engine: EngineOptions::default(),
+        queries_at_once: config.http.queries_at_once,
+        access: access.clone(),
+        fleet: Arc::new(Registry { agents: agents.clone(), history }),
+        alarms: alerts.clone(),
+        vitals: telemetry.clone(),
+        agents_address: config.agents.address.clone(),
+        started_ms,
+    });
+
+    let (stop_parts, stopped) = watch::channel(false);
+    let agents_served = tokio::spawn(listen::serve(endpoint, shared, stopped.clone()));
+    let parts = [
+        tokio::spawn(telemetry.clone().run(stopped.clone())),
+        tokio::spawn(alerts.clone().evaluate(ingest.clone(), stopped.clone())),
+        tokio::spawn(save_uses(access, stopped.clone())),
+    ];
+    let deliveries = tokio::spawn(alerts.deliver(stopped.clone()));
+    let mut http_stop = stopped;
+    let http_served = tokio::spawn(api::serve(http, router, async move {
+        let _ = http_stop.wait_for(|stop| *stop).await;
+    }));
+    info!(agents = %addresses.agents, http = %addresses.http, "collector ready");
+    let _ = ready.send(addresses);
+
+    let _ = stop.wait_for(|stop| *stop).await;
+    info!("stopping");
+    telemetry.stopping.store(true, Ordering::Relaxed);
+    let _ = stop_parts.send(true);
+    let patience = Duration::from_secs(CLOSE_TIMEOUT_SECS);
+    // Agents first: they hear that it is planned. Then what arrived is made durable, then the rest may go.
+    let _ = tokio::time::timeout(patience, agents_served).await;
+    let (done, finished) = oneshot::channel();
+    if ingest.send(Event::Stop(done)).await {
+        let _ = finished.await;
+    }
+    if tokio::task::spawn_blocking(move || ingest_thread.join()).await.is_err() {
+        warn!("the ingest thread ended badly");
+    }
+    for part in parts {
+        let _ = tokio::time::timeout(patience, part).await;
+    }
+    let _ = tokio::time::timeout(patience, deliveries).await;
+    let _ = tokio::time::timeout(patience, http_served).await;
+    info!("stopped");
+    Ok(())
+}
+
+async fn save_uses(access: Arc<Access>, mut stop: watch::Receiver<bool>) {
+    loop {
+        let stopping = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => true,
+            () = tokio::time::sleep(Duration::from_secs(SAVE_USES_SECS)) => false,
+        };
+        if access.has_uses_to_save() {
+            let access = access.clone();
+            if let Ok(Err(error)) = tokio::task::spawn_blocking(move || access.save_uses()).await {
+                warn!("tokens' last uses are not stored: {}", crate::error_chain(&error));
+            }
+        }
+        if stopping {
+            return;
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! History as PromQL sees it: matchers and labels of one crate to those of the other.
+//!
+//! Owns the conversion and nothing else: what a selector means is the engine's matter, where samples are is history's.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use pitwatch_history::{History, QueryError, SeriesRef};
+use pitwatch_promql::{Labels, MatchOp, Matcher, SampleBuf, Source, SourceError};
+use pitwatch_shared::model;
+
+/// A store of samples for the engine. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct HistorySource {
+    history: Arc<History>,
+}
+
+impl HistorySource {
+    /// The source over that history.
+    #[must_use]
+    pub fn new(history: Arc<History>) -> Self {
+        Self { history }
+    }
+
+    /// The series that fulfil every matcher and may have samples after `start_ms` and not after `end_ms`.
+    ///
+    /// # Errors
+    /// History's.
+    pub fn series(&self, matchers: &[Matcher], start_ms: i64, end_ms: i64) -> Result<Vec<SeriesRef>, QueryError> {
+        let indexed: Vec<_> = matchers.iter().filter_map(to_history).collect();
+        let mut series = self.history.select(&indexed, start_ms, end_ms)?;
+        if indexed.len() < matchers.len() {
+            series.retain(|one| matchers.iter().all(|m| m.matches(one.labels.value(&m.name).unwrap_or(""))));
+        }
+        Ok(series)
+    }
+
+    /// The names of labels over the series that any of the selectors means, sorted; of all series without a selector.
+    ///
+    /// # Errors
+    /// History's.
+    pub fn label_names(
+        &self,
+        selectors: &[Vec<Matcher>],
+        start_ms: i64,
+        end_ms: i64,
+    ) -> Result<Vec<String>, QueryError> {
+        if selectors.is_empty() {
+            return self.history.label_names(&[], start_ms, end_ms);
+        }
+        let mut names = BTreeSet::new();
+        for one in self.union(selectors, start_ms, end_ms)? {
+            names.extend(one.iter().map(|(name, _)| name.to_owned()));
+        }
+        Ok(names.into_iter().collect())
+    }
+
+    /// The values of a label over the series that any of the selectors means, sorted; of all series without a selector.
+    ///
+    /// # Errors
+    /// History's.
+    pub fn label_values(
+        &self,
+        name: &str,
+        selectors: &[Vec<Matcher>],
+        start_ms: i64,
+        end_ms: i64,
+    ) -> Result<Vec<String>, QueryError> {
+        if selectors.is_empty() {
+            return self.history.label_values(name, &[], start_ms, end_ms);
+        }
+        let found = self.union(selectors, start_ms, end_ms)?;
+        let values: BTreeSet<&str> = found.iter().filter_map(|labels| labels.value(name)).collect();
+        Ok(values.into_iter().map(str::to_owned).collect())
+    }
+
+    /// The label sets that any of the selectors means, sorted, each once.
+    ///
+    /// # Errors
+    /// History's.
+    pub fn union(
+        &self,
+        selectors: &[Vec<Matcher>],
+        start_ms: i64,
+        end_ms: i64,
+    ) -> Result<Vec<model::Labels>, QueryError> {
+        let mut found = Vec::new();
+        for matchers in selectors {
+            found.extend(self.series(matchers, start_ms, end_ms)?.into_iter().map(|one| one.labels));
+        }
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+}
+
+impl Source for HistorySource {
+    type Series = SeriesRef;
+
+    fn select(
+        &self,
+        matchers: &[Matcher],
+        start_ms: i64,
+        end_ms: i64,
+    ) -> Result<Vec<(Labels, SeriesRef)>, SourceError> {
+        let series = self.series(matchers, start_ms, end_ms)?;
+        Ok(series.into_iter().map(|one| (Labels::from_pairs(one.labels.iter()), one)).collect())
+    }
+
+    fn samples(&self, series: &SeriesRef, start_ms: i64, end_ms: i64, out: &mut SampleBuf) -> Result<(), SourceError> {
+        Ok(self.history.samples(series, start_ms, end_ms, &mut out.timestamps, &mut out.values)?)
+    }
+}
+
+/// The matcher for history's index; `None` where its dialect of regular expressions would mean something else.
+fn to_history(matcher: &Matcher) -> Option<pitwatch_history::Matcher> {
+    use pitwatch_history::MatchOp as Op;
+    let op = match matcher.op {
+        MatchOp::Eq => Op::Eq,
+        MatchOp::Ne => Op::Ne,
+        MatchOp::Re => Op::Re,
+        MatchOp::Nre => Op::Nre,
+    };
+    if matches!(op, Op::Re | Op::Nre) && !is_same_in_both_dialects(&matcher.value) {
+        return None;
+    }
+    pitwatch_history::Matcher::new(&matcher.name, op, &matcher.value).ok()
+}
+
+/// Whether a pattern means the same to Go, whose dialect users write, and to the `regex` crate: no classes by letter,
+/// no brace that is no repetition, nothing in brackets that could be an operation on sets. May err to "no".
+fn is_same_in_both_dialects(pattern: &str) -> bool {
+    let bytes = pattern.as_bytes();
+    let mut in_class = false;
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let next = bytes.get(at + 1).copied().unwrap_or(0);
+        match byte {
+            b'\\' if !next.is_ascii_punctuation() => return false,
+            b'\\' => at += 1,
+            b'[' if in_class || next == b']' || next == b'^' && bytes.get(at + 2) == Some(&b']') => return false,
+            b'[' => in_class = true,
+            b']' => in_class = false,
+            b'{' if !in_class && !next.is_ascii_digit() => return false,
+            b'&' | b'~' | b'-' if in_class && next == byte => return false,
+            _ => {}
+        }
+        at += 1;
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_patterns_of_one_meaning_reach_the_index() {
+        for same in ["eth0|eth1", "node_.+", "[a-z0-9_]+", "a\\.b", "a{2,3}", "(?i)x", "", "[^a-c]", "[{]"] {
+            assert!(is_same_in_both_dialects(same), "{same}");
+        }
+        for other in ["\\d+", "\\w", "{a}", "[a&&b]", "[[a]", "[]a]", "[^]a]", "[a--b]", "\\Qa\\E", "a\\"] {
+            assert!(!is_same_in_both_dialects(other), "{other}");
+        }
+    }
+}
