@@ -129,7 +129,8 @@ fn main() {
     let copies = args.next().unwrap_or(1);
     let capture = Capture::read();
     let dir = tempfile::tempdir().expect("a directory");
-    let (history, mut appender, _) = History::open(Arc::new(RealDisk), dir.path(), Config::default()).expect("a store");
+    let open = || History::open(Arc::new(RealDisk), dir.path(), Config::default()).expect("a store");
+    let (mut history, mut appender, _) = open();
     let mut playing: Vec<_> = (0..hosts).map(|nth| Host::new(nth, &capture)).collect();
     let (mut appending, mut sealing, mut wal_bytes) = (Duration::ZERO, Duration::ZERO, 0);
     let scrapes = capture.ts_ms.len() * copies;
@@ -144,6 +145,11 @@ fn main() {
             let stats = history.stats();
             wal_bytes += stats.wal_bytes;
             println!("head: {:.2} bytes a sample in memory", stats.head_bytes as f64 / stats.head_samples as f64);
+            drop((history, appender));
+            let begun = Instant::now();
+            let recovery;
+            (history, appender, recovery) = open();
+            println!("replay: {:.1} ns a sample", begun.elapsed().as_nanos() as f64 / recovery.samples as f64);
             let job = appender.seal(0).expect("a rotation").expect("a job");
             let begun = Instant::now();
             job.run().expect("a seal");

@@ -44,6 +44,8 @@ pub(crate) struct Column {
     pub(crate) series: SeriesId,
     pub(crate) start: u32,
     end: u32,
+    /// The last of `ticks`, here so that a change reads no more of the column's memory than this.
+    last_tick: u32,
     /// Ticks at which the value changed, ascending, the first tick among them.
     ticks: Vec<u32>,
     /// The value from that tick on.
@@ -123,23 +125,22 @@ impl HeadData {
     fn open(&mut self, group: GroupId, series: SeriesId, tick: u32, bits: u64) -> u32 {
         let columns = &mut self.groups.entry(group).or_default().columns;
         let at = columns.len() as u32;
-        columns.push(Column { series, start: tick, end: OPEN, ticks: vec![tick], bits: vec![bits] });
+        columns.push(Column { series, start: tick, end: OPEN, last_tick: tick, ticks: vec![tick], bits: vec![bits] });
         self.by_series.entry(series).or_default().push((group, at));
         self.bytes += COLUMN_BYTES;
         at
     }
 
+    /// Notes that the column's value, another one before, is `bits` from this tick on.
     fn change(&mut self, group: GroupId, column: u32, tick: u32, bits: u64) {
         let group = self.groups.get_mut(&group);
         let Some(column) = group.and_then(|group| group.columns.get_mut(column as usize)) else { return };
-        if column.bits.last() == Some(&bits) {
-            return;
-        }
-        if column.ticks.last() == Some(&tick) {
+        if column.last_tick == tick {
             column.bits.pop();
             column.bits.push(bits);
             return;
         }
+        column.last_tick = tick;
         column.ticks.push(tick);
         column.bits.push(bits);
         self.bytes += CHANGE_BYTES;
@@ -284,8 +285,10 @@ impl Live {
             let Some(slot) = live.slots.get_mut(slot) else { continue };
             live.valued += u64::from(slot.fresh);
             slot.fresh = false;
-            slot.bits = Some(*bits);
+            // A slot's column, if it has one, ends on the slot's value.
+            let before = slot.bits.replace(*bits);
             match slot.column {
+                Some(_) if before == Some(*bits) => {}
                 Some(column) => data.change(group, column, tick, *bits),
                 None => slot.column = Some(data.open(group, slot.series, tick, *bits)),
             }

@@ -116,9 +116,11 @@ impl History {
             blocks = view.blocks.iter().filter(|block| block.has(series.id, start_ms, end_ms)).cloned().collect();
         }
         for block in blocks {
-            block
-                .samples(series.id, start_ms, end_ms, ts, values)
-                .inspect_err(|_| count(&self.counters.corruptions))?;
+            block.samples(series.id, start_ms, end_ms, ts, values).inspect_err(|_| {
+                count(&self.counters.corruptions);
+                ts.clear();
+                values.clear();
+            })?;
         }
         ts.append(&mut head_ts);
         values.append(&mut head_values);
