@@ -1,10 +1,11 @@
 //! What both engines need around them: one process a directory, creation that a power cut cannot leave half done,
-//! panics turned into errors, and a reopening after a write failed.
+//! panics turned into errors, and a reopening, on bytes that are surely on the disk, after a write failed.
 
 use std::any::Any;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::ops::ControlFlow;
+use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,6 +35,8 @@ pub(super) trait Store: Send + Sync + Sized {
 const LOCK_FILE_NAME: &str = "state.lock";
 /// What is added to the name of a store that is being made.
 const NEW_SUFFIX: &str = "new";
+/// How much of a store is written again at once.
+const WRITE_AGAIN_CHUNK_BYTES: usize = 256 * 1024;
 /// How long an opening waits for the readers and threads of a closed store to let go of its files.
 const CLOSING_WAIT: Duration = Duration::from_secs(5);
 const CLOSING_POLL: Duration = Duration::from_millis(10);
@@ -83,7 +86,7 @@ impl<S: Store> Guard<S> {
         if !path.exists() {
             create::<S>(dir, &path).map_err(error("create"))?;
         }
-        let store = open_patiently(&path).map_err(error("open"))?;
+        let store = patiently(|| S::open(&path)).map_err(error("open"))?;
         let slot = Mutex::new(Slot { store: Some(Arc::new(store)), stale: None });
         Ok(Self { dir: dir.to_owned(), path, slot, committing: Mutex::new(()), _lock: lock })
     }
@@ -92,7 +95,8 @@ impl<S: Store> Guard<S> {
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The store for a read: a stale one will do, since it lacks nothing that was committed.
+    /// The store for a read: a stale one will do, since it lacks nothing that was committed. (It may have what was not:
+    /// the batch that failed.)
     fn store_to_read(&self) -> Result<Arc<S>, Fault> {
         let mut slot = self.slot();
         match &slot.store {
@@ -118,7 +122,12 @@ impl<S: Store> Guard<S> {
             drop(slot.store.take());
             Ok(())
         });
-        let store: Arc<S> = Arc::new(open_patiently(&self.path)?);
+        let store: Arc<S> = Arc::new(patiently(|| {
+            if slot.stale.is_some() {
+                write_again(&self.path)?;
+            }
+            S::open(&self.path)
+        })?);
         tracing::info!(engine = S::ENGINE.name(), path = %self.path.display(), "state reopened");
         *slot = Slot { store: Some(Arc::clone(&store)), stale: None };
         Ok(store)
@@ -194,22 +203,48 @@ fn create<S: Store>(dir: &Path, path: &Path) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Opens the store of a directory whose lock is ours. If the engine finds it in use, it is by a store that was closed a
-/// moment ago: sled's threads and redb's readers let go of the file a little later.
-fn open_patiently<S: Store>(path: &Path) -> Result<S, Fault> {
+/// Does what needs the store's files to itself, in a directory whose lock is ours. If they are in use, it is by a store
+/// that was closed a moment ago: sled's threads and redb's readers let go a little later.
+fn patiently<T>(mut what: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
     let deadline = Instant::now() + CLOSING_WAIT;
     loop {
-        match no_panic(|| S::open(path)) {
+        match no_panic(&mut what) {
             Err(Fault::InUse) if Instant::now() < deadline => thread::sleep(CLOSING_POLL),
-            opened => return opened,
+            done => return done,
         }
     }
 }
 
+/// Writes the bytes of a closed store over themselves. After a failed fsync the system may show bytes that are not on
+/// the disk and that no later fsync would bring there; the engine would read them, and build on them.
+fn write_again(path: &Path) -> Result<(), Fault> {
+    if fs::metadata(path)?.is_dir() {
+        return fs::read_dir(path)?.try_for_each(|entry| write_again(&entry?.path()));
+    }
+    let file = File::options().read(true).write(true).open(path)?;
+    try_lock(&file)?;
+    let mut chunk = vec![0; WRITE_AGAIN_CHUNK_BYTES];
+    let mut offset = 0;
+    loop {
+        let read_bytes = file.read_at(&mut chunk, offset)?;
+        if read_bytes == 0 {
+            break;
+        }
+        file.write_all_at(&chunk[..read_bytes], offset)?;
+        offset += read_bytes as u64;
+    }
+    Ok(file.sync_all()?)
+}
+
 fn lock(dir: &Path) -> Result<File, Fault> {
     let file = File::options().read(true).write(true).create(true).truncate(false).open(dir.join(LOCK_FILE_NAME))?;
+    try_lock(&file)?;
+    Ok(file)
+}
+
+fn try_lock(file: &File) -> Result<(), Fault> {
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => Err(Fault::InUse),
         Err(TryLockError::Error(error)) => Err(Fault::Io(error)),
     }

@@ -40,7 +40,8 @@ pub(super) struct SledStore {
     /// `None` only while it is dropped.
     db: RwLock<Option<sled::Db>>,
     /// sled's data file. Its `flush` only calls `sync_file_range` (its issue 1452), which promises nothing: 12 of 30
-    /// power cuts left it panicking on open.
+    /// power cuts left it panicking on open. A descriptor of its own: Linux tells each of a failed write-back, also
+    /// of one that sled's thread was told of and only logged.
     data_file: File,
 }
 

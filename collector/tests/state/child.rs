@@ -244,6 +244,7 @@ fn commit_persistently(orders: &Orders, batches: u64) {
             }
             thread::sleep(RETRY_PAUSE);
         }
+        say(&format!("{ACK}{number}"));
         assert_eq!(workload::counter(&*state).expect("it reads"), number);
     }
     say(&format!("FULL {full}"));

@@ -2,7 +2,8 @@
 //! traced process.
 //!
 //! The model is stricter than a file system with a journal: `sync_file_range` promises nothing, a file's fsync does
-//! not make its name durable (its directory's does), and writes may reach the disk in any order. It is coherent as
+//! not make its name durable (its directory's does), what a failed fsync covered never reaches the disk unless it is
+//! written again, and writes may reach the disk in any order. It is coherent as
 //! the page cache is: a sector that reaches the disk holds all that was written to it until then.
 
 use std::collections::{BTreeMap, HashMap};
@@ -58,6 +59,7 @@ pub(crate) struct Counts {
     pub(crate) writes: u64,
     pub(crate) written_bytes: u64,
     pub(crate) syncs: u64,
+    pub(crate) failed_syncs: u64,
     pub(crate) range_syncs: u64,
 }
 
@@ -212,6 +214,10 @@ impl Disk {
         if result == 0 {
             self.counts.syncs += 1;
             self.nodes[node].make_durable(&covered);
+        } else {
+            // The page cache holds these writes to be clean now: no later fsync covers them.
+            self.counts.failed_syncs += 1;
+            self.nodes[node].lose(&covered);
         }
         true
     }
@@ -340,6 +346,13 @@ impl Node {
                 }
                 !covered
             }),
+        }
+    }
+
+    fn lose(&mut self, ops: &[u64]) {
+        match self {
+            Node::File { pending, .. } => pending.retain(|(op, _)| !ops.contains(op)),
+            Node::Dir { .. } => panic!("the disk model has no failed fsync of a directory"),
         }
     }
 }

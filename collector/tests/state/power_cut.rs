@@ -22,19 +22,32 @@ const CUTS: u64 = 45;
 /// Each with another fate of what was not synced.
 const IMAGES_PER_CUT: u64 = 2;
 
-for_each_engine!(power_cuts_lose_nothing_acknowledged, an_engine_that_does_not_sync_is_caught);
+for_each_engine!(
+    power_cuts_lose_nothing_acknowledged,
+    power_cuts_after_a_failed_fsync_lose_nothing_acknowledged,
+    an_engine_that_does_not_sync_is_caught,
+);
 
 fn power_cuts_lose_nothing_acknowledged(engine: Engine) {
     let seed = seed();
-    let outcome = run(engine, Task::Commit { batches: BATCHES }, seed, usize::MAX);
+    let outcome = run(engine, Task::Commit { batches: BATCHES }, &[], seed, usize::MAX);
     println!("{engine}, seed {seed}: {outcome:?}");
     assert!(outcome.images >= CUTS, "{outcome:?}");
     assert!(outcome.bad.is_empty(), "{engine}, {SEED_VAR}={seed}: {:#?}", outcome.bad);
 }
 
+fn power_cuts_after_a_failed_fsync_lose_nothing_acknowledged(engine: Engine) {
+    let seed = seed();
+    let faults = ["inject=fdatasync:error=EIO:when=40..200+40"];
+    let outcome = run(engine, Task::CommitPersistently { batches: BATCHES }, &faults, seed, usize::MAX);
+    println!("{engine} with failed fsyncs, seed {seed}: {outcome:?}");
+    assert!(outcome.failed_syncs > 0, "{outcome:?}");
+    assert!(outcome.bad.is_empty(), "{engine}, {SEED_VAR}={seed}: {:#?}", outcome.bad);
+}
+
 fn an_engine_that_does_not_sync_is_caught(engine: Engine) {
     let seed = seed();
-    let outcome = run(engine, Task::CommitUnsafely { batches: BATCHES }, seed, 3);
+    let outcome = run(engine, Task::CommitUnsafely { batches: BATCHES }, &[], seed, 3);
     println!("{engine} without its fsync, seed {seed}: {outcome:?}");
     assert!(!outcome.bad.is_empty(), "{engine}, {SEED_VAR}={seed}: the harness missed it: {outcome:?}");
 }
@@ -46,6 +59,7 @@ struct Outcome {
     writes: u64,
     written_bytes: u64,
     syncs: u64,
+    failed_syncs: u64,
     range_syncs: u64,
     bad: Vec<String>,
 }
@@ -57,13 +71,13 @@ fn seed() -> u64 {
     }
 }
 
-/// Traces `task`, cuts the power and checks; stops after `bad_max` bad images.
-fn run(engine: Engine, task: Task, seed: u64, bad_max: usize) -> Outcome {
+/// Traces `task` with `faults`, cuts the power and checks; stops after `bad_max` bad images.
+fn run(engine: Engine, task: Task, faults: &[&str], seed: u64, bad_max: usize) -> Outcome {
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let root = scratch.path().join("root");
     std::fs::create_dir(&root).expect("it can be made");
     let orders = Orders { task, engine, dir: root.join("state"), seed };
-    let trace = trace::record(&orders, scratch.path());
+    let trace = trace::record(&orders, faults, scratch.path());
 
     let mut rng = Rng::new(seed);
     let cuts = choose_cuts(&trace, &root, &mut rng);
@@ -97,6 +111,7 @@ fn run(engine: Engine, task: Task, seed: u64, bad_max: usize) -> Outcome {
     outcome.writes = disk.counts.writes;
     outcome.written_bytes = disk.counts.written_bytes;
     outcome.syncs = disk.counts.syncs;
+    outcome.failed_syncs = disk.counts.failed_syncs;
     outcome.range_syncs = disk.counts.range_syncs;
     outcome
 }

@@ -79,12 +79,14 @@ pub(crate) fn strace(options: &[&str]) -> Vec<String> {
     ["strace", "-f"].iter().chain(options).map(ToString::to_string).collect()
 }
 
-/// Runs a child under strace; returns where its calls are written.
-pub(crate) fn record(orders: &Orders, scratch: &Path) -> PathBuf {
+/// Runs a child under strace, with `faults` in its calls; returns where its calls are written.
+pub(crate) fn record(orders: &Orders, faults: &[&str], scratch: &Path) -> PathBuf {
     let path = scratch.join("trace");
     let trace = format!("trace={CALLS}");
-    let wrapper =
-        strace(&["-xx", "-s", "67108864", "-e", &trace, "-e", "signal=none", "-o", path.to_str().expect("UTF-8")]);
+    let mut options =
+        vec!["-xx", "-s", "67108864", "-e", &trace, "-e", "signal=none", "-o", path.to_str().expect("UTF-8")];
+    faults.iter().for_each(|fault| options.extend(["-e", fault]));
+    let wrapper = strace(&options);
     let finished = orders.run(&wrapper);
     if let Err(reason) = finished.verdict() {
         panic!("the traced {:?} failed: {reason}", orders.task);
@@ -116,7 +118,7 @@ pub(crate) fn replay(trace: &Path, each: &mut dyn FnMut(&Call, Moment) -> bool) 
             unfinished.insert(thread, call);
             go_on
         } else {
-            let (begun, _) = rest.rsplit_once(") ").unwrap_or_else(|| panic!("not a call: {}", head(rest)));
+            let (begun, _) = rest.split_once(") ").unwrap_or_else(|| panic!("not a call: {}", head(rest)));
             let call = call(thread, begun);
             each(&call, Moment::Begin) && each(&call, Moment::End(result(rest)))
         };
@@ -175,7 +177,7 @@ fn calls_are_read_as_strace_writes_them() {
         &path,
         "12 openat(AT_FDCWD, \"\\x2f\\x61\", O_RDWR|O_CREAT|O_CLOEXEC, 0666) = 3\n\
          12 pwrite64(3, \"\\x41\\x00\", 2, 4096 <unfinished ...>\n\
-         13 fdatasync(3) = -1 EIO (Input/output error)\n\
+         13 fdatasync(3)          = -1 EIO (Input/output error) (INJECTED)\n\
          12 <... pwrite64 resumed>) = 2\n\
          12 write(1, \"\\x41\\x43\\x4b\\x20\\x37\\x0a\", 6) = 6\n\
          12 +++ exited with 0 +++\n",
