@@ -84,11 +84,23 @@ impl Scalars {
 /// Takes the series of a result, one by one.
 pub(crate) type Sink<'s, 'a, S> = &'s mut dyn FnMut(&mut Evaluator<'a, S>, Row) -> Result<()>;
 
+/// What ends a query before it is done.
+#[derive(Clone, Copy)]
+pub(crate) struct Halt<'a> {
+    cancel: &'a Cancel,
+    deadline: Option<Instant>,
+}
+
+impl Halt<'_> {
+    fn reached(&self) -> bool {
+        self.cancel.is_cancelled() || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+}
+
 pub(crate) struct Evaluator<'a, S: Source> {
     source: &'a S,
     options: &'a EngineOptions,
-    cancel: &'a Cancel,
-    deadline: Option<Instant>,
+    halt: Halt<'a>,
     times: QueryTimes,
     /// Start and end of the query, for `@ start()` and `@ end()`.
     bounds: (i64, i64),
@@ -112,8 +124,7 @@ impl<'a, S: Source> Evaluator<'a, S> {
         Evaluator {
             source,
             options,
-            cancel,
-            deadline,
+            halt: Halt { cancel, deadline },
             times,
             bounds,
             meter: Meter::new(options.max_samples),
@@ -211,13 +222,11 @@ impl<'a, S: Source> Evaluator<'a, S> {
 
     /// Whether the query may go on.
     fn check(&self) -> Result<()> {
-        if self.cancel.is_cancelled() {
-            return Err(Error::Cancelled);
+        match self.halt.reached() {
+            false => Ok(()),
+            true if self.halt.cancel.is_cancelled() => Err(Error::Cancelled),
+            true => Err(Error::Timeout { limit_ms: self.options.timeout_ms }),
         }
-        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            return Err(Error::Timeout { limit_ms: self.options.timeout_ms });
-        }
-        Ok(())
     }
 
     fn warn(&mut self, at: Span, text: &str) {

@@ -1,7 +1,9 @@
 //! Label sets: sorted, without duplicates or empty values, cheap to clone. Owns the edits that the language makes to
 //! them; which edit applies where is the evaluator's matter.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use crate::text::quote;
@@ -12,8 +14,43 @@ pub const METRIC_NAME: &str = "__name__";
 type Pair = (Arc<str>, Arc<str>);
 
 /// A label set. Clones share it, and edited copies share the strings that stayed.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone)]
 pub struct Labels(Arc<[Pair]>);
+
+impl Hash for Labels {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl PartialEq for Labels {
+    fn eq(&self, other: &Labels) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+    }
+}
+
+impl Eq for Labels {}
+
+impl PartialOrd for Labels {
+    fn partial_cmp(&self, other: &Labels) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// By the pairs, from the first name on.
+impl Ord for Labels {
+    fn cmp(&self, other: &Labels) -> Ordering {
+        // Sources share their strings, so that most of a comparison is of pointers.
+        let text = |a: &Arc<str>, b: &Arc<str>| if Arc::ptr_eq(a, b) { Ordering::Equal } else { a.cmp(b) };
+        for ((name, value), (other_name, other_value)) in self.0.iter().zip(other.0.iter()) {
+            let order = text(name, other_name).then_with(|| text(value, other_value));
+            if order.is_ne() {
+                return order;
+            }
+        }
+        self.0.len().cmp(&other.0.len())
+    }
+}
 
 impl Default for Labels {
     fn default() -> Labels {

@@ -45,29 +45,57 @@ pub struct Matcher {
     pub op: MatchOp,
     /// What to compare with; for `=~` and `!~` the pattern as written, which must match the whole value.
     pub value: String,
-    regex: Option<Regex>,
+    test: Test,
+}
+
+/// How a value is tested.
+#[derive(Clone)]
+enum Test {
+    /// It is the value.
+    Same,
+    /// It is one of these: what a pattern such as `a|b|c` stands for.
+    OneOf(Vec<String>),
+    /// `.*`
+    Anything,
+    /// `.+`
+    Something,
+    Regex(Regex),
+}
+
+impl Test {
+    fn of(pattern: &str) -> std::result::Result<Test, String> {
+        Ok(match pattern {
+            ".*" => Test::Anything,
+            ".+" => Test::Something,
+            plain if !plain.contains(|c: char| "\\.+*?()[]{}^$".contains(c)) => {
+                Test::OneOf(plain.split('|').map(str::to_owned).collect())
+            }
+            pattern => Test::Regex(anchored(pattern)?),
+        })
+    }
 }
 
 impl Matcher {
     /// A matcher; fails with the reason if `value` must be a regular expression and is none.
     pub fn new(name: impl Into<String>, op: MatchOp, value: impl Into<String>) -> std::result::Result<Matcher, String> {
         let value = value.into();
-        let regex = match op {
-            MatchOp::Eq | MatchOp::Ne => None,
-            MatchOp::Re | MatchOp::Nre => Some(anchored(&value)?),
+        let test = match op {
+            MatchOp::Eq | MatchOp::Ne => Test::Same,
+            MatchOp::Re | MatchOp::Nre => Test::of(&value)?,
         };
-        Ok(Matcher { name: name.into(), op, value, regex })
+        Ok(Matcher { name: name.into(), op, value, test })
     }
 
     /// Whether a label with this value (empty if not set) fulfils the condition.
     pub fn matches(&self, value: &str) -> bool {
-        match (self.op, &self.regex) {
-            (MatchOp::Eq, _) => value == self.value,
-            (MatchOp::Ne, _) => value != self.value,
-            (MatchOp::Nre, Some(regex)) => !regex.is_match(value),
-            (_, Some(regex)) => regex.is_match(value),
-            (_, None) => false,
-        }
+        let fits = match &self.test {
+            Test::Same => value == self.value,
+            Test::OneOf(values) => values.iter().any(|v| v == value),
+            Test::Anything => true,
+            Test::Something => !value.is_empty(),
+            Test::Regex(regex) => regex.is_match(value),
+        };
+        fits == matches!(self.op, MatchOp::Eq | MatchOp::Re)
     }
 
     /// Whether the label set fulfils the condition.
@@ -77,15 +105,16 @@ impl Matcher {
 
     /// The pattern as written, if this matches by regular expression.
     pub fn pattern(&self) -> Option<&str> {
-        self.regex.is_some().then_some(self.value.as_str())
+        matches!(self.op, MatchOp::Re | MatchOp::Nre).then_some(self.value.as_str())
     }
 
     /// The plain values that a pattern such as `a|b|c` stands for, if it is that simple: an index can look them up
     /// one by one instead of trying every value.
     pub fn alternatives(&self) -> Option<Vec<&str>> {
-        let pattern = self.pattern()?;
-        let plain = !pattern.contains(|c: char| "\\.+*?()[]{}^$".contains(c));
-        plain.then(|| pattern.split('|').collect())
+        match &self.test {
+            Test::OneOf(values) => Some(values.iter().map(String::as_str).collect()),
+            _ => None,
+        }
     }
 }
 
@@ -115,25 +144,31 @@ impl fmt::Debug for Matcher {
 
 /// Compiles a pattern so that it must match the whole text; `.` also matches a line feed.
 pub(crate) fn anchored(pattern: &str) -> std::result::Result<Regex, String> {
-    let build = |inner: &str| {
-        RegexBuilder::new(inner).size_limit(REGEX_SIZE_LIMIT_BYTES).dfa_size_limit(REGEX_SIZE_LIMIT_BYTES).build()
-    };
-    // Alone first, so that `a)(b` cannot close the group it is put into.
-    let translated = translate(pattern);
-    build(&translated).and_then(|_| build(&format!("^(?s:{translated})$"))).map_err(|error| {
+    let wrong = |reason: &str| format!("error parsing regexp: {reason}: `{pattern}`");
+    let translated = translate(pattern).ok_or_else(|| wrong("unexpected )"))?;
+    let regex = RegexBuilder::new(&format!("^(?s:{translated})$"))
+        .size_limit(REGEX_SIZE_LIMIT_BYTES)
+        .dfa_size_limit(REGEX_SIZE_LIMIT_BYTES)
+        .build();
+    regex.map_err(|error| {
         let text = error.to_string();
-        let reason = text.lines().last().unwrap_or_default().trim().trim_start_matches("error: ").to_owned();
-        format!("error parsing regexp: {reason}: `{pattern}`")
+        wrong(text.lines().last().unwrap_or_default().trim().trim_start_matches("error: "))
     })
 }
 
 /// From Go's dialect to the `regex` crate's: ASCII classes, no set operations within brackets, a brace that opens no
-/// repetition is a plain character, `\Q…\E` quotes.
-fn translate(pattern: &str) -> String {
+/// repetition is a plain character, `\Q…\E` quotes. Nothing if the pattern closes a group that it has not opened: that
+/// would be the one it is put into.
+fn translate(pattern: &str) -> Option<String> {
     let chars: Vec<char> = pattern.chars().collect();
     let mut out = String::with_capacity(pattern.len() + 8);
-    let mut i = 0;
+    let (mut i, mut open) = (0, 0u32);
     while i < chars.len() {
+        match chars[i] {
+            '(' => open += 1,
+            ')' => open = open.checked_sub(1)?,
+            _ => {}
+        }
         match chars[i] {
             '\\' => i = translate_escape(&chars, i, false, &mut out),
             '[' => i = translate_class(&chars, i, &mut out),
@@ -147,7 +182,7 @@ fn translate(pattern: &str) -> String {
             }
         }
     }
-    out
+    Some(out)
 }
 
 /// Whether the brace at `i` opens `{n}`, `{n,}` or `{n,m}`.
@@ -249,6 +284,7 @@ mod tests {
         assert!(matches("a.c", "a\nc"));
         assert!(!matches("b", "abc"));
         assert!(!matches("a|b", "ab"));
+        assert!(matches("a|b|", "") && matches("a|b", "b") && matches(".*", "") && !matches(".+", ""));
         assert!(matches("(?i:AB)", "ab"));
         assert!(!Matcher::new("l", MatchOp::Nre, "a.*").unwrap().matches("abc"));
         assert!(Matcher::new("l", MatchOp::Re, "(").is_err());

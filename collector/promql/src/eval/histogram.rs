@@ -75,6 +75,7 @@ impl<'a, S: Source> Evaluator<'a, S> {
         })?;
         let mut buckets = Vec::new();
         for mut histogram in histograms {
+            self.check()?;
             histogram.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
             let mut points = self.points(grid.n, ABSENT)?;
             for (i, point) in points.iter_mut().enumerate() {

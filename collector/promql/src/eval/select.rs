@@ -80,6 +80,7 @@ pub(super) struct Window<'w> {
     pub(super) width: i64,
     /// Which step of the grid the first window belongs to.
     pub(super) first: usize,
+    halt: Halt<'w>,
 }
 
 /// A series and its samples as they are: times in milliseconds and values.
@@ -177,6 +178,7 @@ impl<'a, S: Source> Evaluator<'a, S> {
         let mut series = self.source.select_for(&selector.matchers, start, end, hints).map_err(Error::Source)?;
         series.sort_by(|a, b| a.0.cmp(&b.0));
         self.stats.series += series.len() as u64;
+        let _held = self.meter.hold(series.len())?;
         let keep_native = keep == Keep::All;
         let mut buffer = self.buffers.pop().unwrap_or_default();
         for (labels, handle) in series {
@@ -188,7 +190,9 @@ impl<'a, S: Source> Evaluator<'a, S> {
                 self.read(&handle, part, keep, &mut buffer)?;
                 if !buffer.is_empty() {
                     let out = &mut points[first..first + part.n];
-                    compute(&window(&buffer, part, first), out);
+                    compute(&window(&buffer, part, first, self.halt), out);
+                    // The windows may have been left undone.
+                    self.check()?;
                 }
                 first += part.n;
             }
@@ -212,8 +216,7 @@ impl<'a, S: Source> Evaluator<'a, S> {
             Keep::Samples => out.drop_stale(true),
             Keep::Numbers => out.drop_stale(false),
         }
-        // A long series in many pieces must not outlast its welcome.
-        self.check()
+        Ok(())
     }
 
     /// Evaluates the inner expression on the subquery's own grid and takes windows of what comes out.
@@ -241,7 +244,9 @@ impl<'a, S: Source> Evaluator<'a, S> {
             }
             let Row { labels, drop_name, .. } = row;
             let mut points = eval.points(reach.n, ABSENT)?;
-            compute(&window(&buffer, reach, 0), &mut points);
+            compute(&window(&buffer, reach, 0, eval.halt), &mut points);
+            // The windows may have been left undone.
+            eval.check()?;
             if points.any() {
                 sink(eval, Row { labels, drop_name, points })?;
             }
@@ -252,7 +257,7 @@ impl<'a, S: Source> Evaluator<'a, S> {
     }
 }
 
-fn window(buffer: &SampleBuf, reach: Reach, first: usize) -> Window<'_> {
+fn window<'w>(buffer: &'w SampleBuf, reach: Reach, first: usize, halt: Halt<'w>) -> Window<'w> {
     Window {
         timestamps: &buffer.timestamps,
         values: &buffer.values,
@@ -260,14 +265,17 @@ fn window(buffer: &SampleBuf, reach: Reach, first: usize) -> Window<'_> {
         step: reach.step,
         width: reach.width,
         first,
+        halt,
     }
 }
 
 impl Window<'_> {
-    /// Calls `f` with each step and the bounds of its samples.
+    /// Calls `f` with each step and the bounds of its samples, until the query is to end.
     #[inline]
     pub(super) fn for_each(&self, n: usize, mut f: impl FnMut(usize, usize, usize)) {
-        let (mut low, mut high) = (0, 0);
+        /// How many samples may be looked at between two looks at the clock.
+        const SAMPLES_A_LOOK: usize = 1 << 22;
+        let (mut low, mut high, mut work) = (0, 0, 0);
         let len = self.timestamps.len();
         for i in 0..n {
             let end = self.end + self.step * i as i64;
@@ -279,6 +287,13 @@ impl Window<'_> {
                 low += 1;
             }
             f(i, low, high);
+            work += high - low;
+            if work > SAMPLES_A_LOOK {
+                if self.halt.reached() {
+                    return;
+                }
+                work = 0;
+            }
         }
     }
 }

@@ -1,21 +1,57 @@
 //! `topk` and `bottomk`. Keeps, for each group and step, only the values that are in the lead; rows that never lead
 //! cost their labels and nothing else.
 
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
 use rustc_hash::FxHashMap;
 
 use super::aggregate::Grouping;
 use super::*;
 use crate::ast::Aggregate;
 
-/// A value in the lead and the row that it comes from.
+/// A value and the row that it comes from. The greater, the further behind.
 #[derive(Clone, Copy)]
 struct Leader {
-    value: f64,
+    /// The value, or for `topk` its opposite.
+    key: f64,
     row: u32,
 }
 
-/// The leaders of a group at one step, best first; among equals the earlier row.
-type Board = Vec<Leader>;
+impl Leader {
+    fn new(value: f64, row: u32, largest: bool) -> Leader {
+        Leader { key: if largest { -value } else { value }, row }
+    }
+
+    fn value(&self, largest: bool) -> f64 {
+        if largest { -self.key } else { self.key }
+    }
+}
+
+impl Ord for Leader {
+    /// NaN is behind everything; among equals the later row is behind.
+    fn cmp(&self, other: &Leader) -> Ordering {
+        let values = self.key.partial_cmp(&other.key).unwrap_or_else(|| self.key.is_nan().cmp(&other.key.is_nan()));
+        values.then(self.row.cmp(&other.row))
+    }
+}
+
+impl PartialOrd for Leader {
+    fn partial_cmp(&self, other: &Leader) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Leader {
+    fn eq(&self, other: &Leader) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Leader {}
+
+/// The leaders of a group at one step, the last of them on top.
+type Board = BinaryHeap<Leader>;
 
 impl<'a, S: Source> Evaluator<'a, S> {
     pub(super) fn top(
@@ -44,7 +80,7 @@ impl<'a, S: Source> Evaluator<'a, S> {
             }
             let (mut grown, number) = (0, rows.len() as u32);
             for (i, value) in row.points.iter().enumerate().filter(|(_, v)| is_present(**v)) {
-                grown += enter(&mut groups[at][i], limits.at(i), Leader { value: *value, row: number }, largest);
+                grown += enter(&mut groups[at][i], limits.at(i), Leader::new(*value, number, largest));
             }
             if grown > 0 {
                 held.push(eval.meter.hold(2 * grown)?);
@@ -53,13 +89,14 @@ impl<'a, S: Source> Evaluator<'a, S> {
             Ok(())
         })?;
         drop(held);
-        self.emit(groups, &rows, grid, sink)
+        self.emit(groups, largest, &rows, grid, sink)
     }
 
     /// Turns the boards into rows: at a single step in the order of the lead, otherwise in that of the input.
     fn emit(
         &mut self,
         groups: Vec<Vec<Board>>,
+        largest: bool,
         rows: &[(Labels, bool)],
         grid: Grid,
         sink: Sink<'_, 'a, S>,
@@ -68,14 +105,14 @@ impl<'a, S: Source> Evaluator<'a, S> {
             let mut place: FxHashMap<u32, usize> = FxHashMap::default();
             let mut out: Vec<(u32, Row)> = Vec::new();
             for (i, board) in boards.into_iter().enumerate() {
-                for leader in board {
+                for leader in board.into_sorted_vec() {
                     let next = out.len();
                     let at = *place.entry(leader.row).or_insert(next);
                     if at == next {
                         let (labels, drop_name) = rows[leader.row as usize].clone();
                         out.push((leader.row, Row { labels, drop_name, points: self.points(grid.n, ABSENT)? }));
                     }
-                    out[at].1.points[i] = leader.value;
+                    out[at].1.points[i] = leader.value(largest);
                 }
             }
             if grid.n > 1 {
@@ -128,22 +165,13 @@ fn limits(param: &Scalars, grid: Grid) -> Result<Limits> {
 }
 
 /// Puts a value on the board if it leads; returns by how much the board grew.
-fn enter(board: &mut Board, limit: usize, new: Leader, largest: bool) -> usize {
-    // NaN is behind everything.
-    let behind = |old: f64| {
-        if old.is_nan() {
-            return !new.value.is_nan();
-        }
-        if largest { old < new.value } else { old > new.value }
-    };
-    let full = board.len() >= limit;
-    if full && !board.last().is_some_and(|last| behind(last.value)) {
-        return 0;
+fn enter(board: &mut Board, limit: usize, new: Leader) -> usize {
+    if board.len() < limit {
+        board.push(new);
+        return 1;
     }
-    let at = board.partition_point(|old| !behind(old.value));
-    if full {
-        board.pop();
+    if let Some(mut last) = board.peek_mut().filter(|last| new < **last) {
+        *last = new;
     }
-    board.insert(at, new);
-    usize::from(!full)
+    0
 }

@@ -101,6 +101,7 @@ impl<'a, S: Source> Evaluator<'a, S> {
                 check_many_side(row, partners.iter().map(|i| &one[*i]), steps)?;
             }
             for partner in partners {
+                self.check()?;
                 let points = self.points(grid.n, ABSENT)?;
                 let Some(result) = meeting.of(row, &one[*partner], points) else { continue };
                 if shared || partners.len() > 1 {

@@ -176,6 +176,15 @@ impl Eval {
             self.fail = vec![Text::Matching(Regex::new(pattern.trim()).map_err(|e| e.to_string())?)];
             return Ok(());
         }
+        if let Some(text) = line.strip_prefix("expect string") {
+            // In quotes or without.
+            let text = text.strip_prefix(' ').unwrap_or(text);
+            self.string = Some(match crate::parse(text) {
+                Ok(crate::Expr::String(literal)) => literal.value,
+                _ => text.to_owned(),
+            });
+            return Ok(());
+        }
         match line.strip_prefix("expect ") {
             Some(expectation) => self.expectation(expectation.trim()),
             None => {
@@ -195,13 +204,6 @@ impl Eval {
             "no_warn" => self.warn.none = true,
             "info" => self.info.some.push(message(rest)?),
             "no_info" => self.info.none = true,
-            "string" => {
-                let wrong = || format!("no string: {rest}");
-                match crate::parse(rest) {
-                    Ok(crate::Expr::String(literal)) => self.string = Some(literal.value),
-                    _ => return Err(wrong()),
-                }
-            }
             "range" => {
                 let words: Vec<&str> = rest.split_whitespace().collect();
                 let ["vector", "from", start, "to", _, "step", step] = words.as_slice() else {
