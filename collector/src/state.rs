@@ -4,7 +4,7 @@
 //! meaning of keys and values to those who store them, and history (large, append-only) to `pitwatch-history`.
 //!
 //! - [`State`], [`Table`], [`Batch`], [`open`]: what callers use.
-//! - [`error`]: what can go wrong, and what to do then.
+//! - [`StateError`]: what can go wrong, and what to do then.
 //! - `guard`: one process a directory, crash-proof creation, panics caught, reopening after a failed write.
 //! - `redb_engine`, `sled_engine` (feature `sled`): the engines. Why these two: docs/decisions/stores.md.
 
