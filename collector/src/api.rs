@@ -49,7 +49,7 @@ pub use seams::{
     AgentInfo, AgentState, Alarms, AlertInfo, AlertState, EnrollTokenInfo, Fleet, FleetError, NewToken, ReceiverStatus,
     RuleGroupInfo, RuleHealth, RuleInfo, RuleKind, Vitals,
 };
-pub use serve::serve;
+pub use serve::{CONNECTIONS_MAX, HEAD_TIMEOUT, serve};
 
 /// Largest body of a request in bytes: a form with a query.
 pub const BODY_MAX_BYTES: usize = 1024 * 1024;

@@ -2,24 +2,29 @@
 //!
 //! Owns the conversion and nothing else: what a selector means is the engine's matter, where samples are is history's.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pitwatch_history::{History, QueryError, SeriesRef};
 use pitwatch_promql::{Labels, MatchOp, Matcher, SampleBuf, Source, SourceError};
 use pitwatch_shared::model;
 
-/// A store of samples for the engine. Cheap to clone.
+/// Most label sets that are kept converted; about 1 KiB each.
+const LABELS_KEPT_MAX: usize = 200_000;
+
+/// A store of samples for the engine. Clones share what they have converted.
 #[derive(Clone, Debug)]
 pub struct HistorySource {
     history: Arc<History>,
+    /// By the number of the series. Converting costs more than most queries do with the labels afterwards.
+    converted: Arc<Mutex<HashMap<u32, Labels>>>,
 }
 
 impl HistorySource {
     /// The source over that history.
     #[must_use]
     pub fn new(history: Arc<History>) -> Self {
-        Self { history }
+        Self { history, converted: Arc::default() }
     }
 
     /// The series that fulfil every matcher and may have samples after `start_ms` and not after `end_ms`.
@@ -104,7 +109,21 @@ impl Source for HistorySource {
         end_ms: i64,
     ) -> Result<Vec<(Labels, SeriesRef)>, SourceError> {
         let series = self.series(matchers, start_ms, end_ms)?;
-        Ok(series.into_iter().map(|one| (Labels::from_pairs(one.labels.iter()), one)).collect())
+        let mut converted = self.converted.lock().unwrap_or_else(PoisonError::into_inner);
+        if converted.len() >= LABELS_KEPT_MAX {
+            converted.clear();
+        }
+        let mut labels = |one: &SeriesRef| {
+            if let Some(known) = converted.get(&one.id()) {
+                return known.clone();
+            }
+            let fresh = Labels::from_pairs(one.labels.iter());
+            if converted.len() < LABELS_KEPT_MAX {
+                converted.insert(one.id(), fresh.clone());
+            }
+            fresh
+        };
+        Ok(series.into_iter().map(|one| (labels(&one), one)).collect())
     }
 
     fn samples(&self, series: &SeriesRef, start_ms: i64, end_ms: i64, out: &mut SampleBuf) -> Result<(), SourceError> {

@@ -198,6 +198,7 @@ impl Telemetry {
         let mut push = |name, kind, value| all.push(Series { name, kind, labels: labels.clone(), value });
         push("pitwatch_collector_agent_clock_skew_seconds", MetricType::Gauge, skew_secs);
         push("pitwatch_collector_agent_lost_frames_total", MetricType::Counter, load(&counters.lost_frames));
+        push("pitwatch_collector_agent_samples_total", MetricType::Counter, load(&counters.samples));
     }
 }
 

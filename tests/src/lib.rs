@@ -1,1 +1,11 @@
-//! Skeleton.
+//! What the suites, the demo and the benchmarks share: real programs started, asked and ended.
+//!
+//! - [`programs`]: the collector and agents as child processes on loopback, in directories of their own.
+//! - [`http`]: asking the collector's API.
+//! - [`webhook`]: a receiver of alerts that remembers what it was sent.
+//! - [`host`]: what /proc says, to compare with.
+
+pub mod host;
+pub mod http;
+pub mod programs;
+pub mod webhook;
