@@ -30,7 +30,7 @@ impl Default for Config {
         Self {
             block_span: Duration::from_secs(2 * 60 * 60),
             head_max_bytes: 1024 * MIB,
-            wal_max_bytes: 1024 * MIB,
+            wal_max_bytes: 256 * MIB,
             pending_max_bytes: 64 * MIB,
             retention_age: Some(Duration::from_secs(30 * 24 * 60 * 60)),
             retention_bytes: None,
