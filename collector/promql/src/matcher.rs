@@ -9,7 +9,7 @@ use crate::labels::{Labels, is_classic_label};
 use crate::text::quote;
 
 /// The largest compiled regular expression, in bytes.
-const REGEX_SIZE_LIMIT_BYTES: usize = 4 << 20;
+const REGEX_SIZE_LIMIT_BYTES: usize = 2 << 20;
 
 /// How a matcher compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -101,6 +101,11 @@ impl Matcher {
     /// Whether the label set fulfils the condition.
     pub fn matches_labels(&self, labels: &Labels) -> bool {
         self.matches(labels.get(&self.name).unwrap_or(""))
+    }
+
+    /// Whether this holds a compiled regular expression.
+    pub(crate) fn is_compiled(&self) -> bool {
+        matches!(self.test, Test::Regex(_))
     }
 
     /// The pattern as written, if this matches by regular expression.

@@ -17,6 +17,8 @@ use lexer::{Kind, Token};
 pub const MAX_QUERY_BYTES: usize = 256 << 10;
 /// The deepest tree of expressions.
 pub const MAX_DEPTH: u32 = 200;
+/// How many regular expressions a query may have; each can take a few MiB.
+pub(crate) const MAX_REGEXES: usize = 100;
 /// The latest and, negated, the earliest time that `@` may name, in milliseconds.
 pub(crate) const MAX_TIME_MS: i64 = 1 << 53;
 
@@ -26,7 +28,7 @@ pub fn parse(input: &str) -> Result<Expr> {
         let message = format!("query is {} bytes long, at most {MAX_QUERY_BYTES} are allowed", input.len());
         return Err(Error::parse(Span { line: 1, column: 1, ..Span::default() }, message));
     }
-    let mut parser = Parser { query: input, tokens: lexer::tokens(input), at: 0, depth: 0 };
+    let mut parser = Parser { query: input, tokens: lexer::tokens(input), at: 0, depth: 0, regexes: 0 };
     if parser.peek() == &Kind::End {
         return Err(Error::parse(parser.span(), "no expression found in input"));
     }
@@ -54,6 +56,7 @@ struct Parser<'q> {
     at: usize,
     /// How deep the recursion is.
     depth: u32,
+    regexes: usize,
 }
 
 impl<'q> Parser<'q> {
@@ -423,6 +426,11 @@ impl<'q> Parser<'q> {
         };
         let end = self.step();
         let matcher = Matcher::new(name, op, value).map_err(|reason| Error::parse(start.to(end), reason))?;
+        self.regexes += usize::from(matcher.is_compiled());
+        if self.regexes > MAX_REGEXES {
+            let message = format!("more than {MAX_REGEXES} regular expressions in a query are not allowed");
+            return Err(Error::parse(start.to(end), message));
+        }
         selector.matchers.push(matcher);
         Ok(())
     }

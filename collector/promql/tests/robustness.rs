@@ -209,6 +209,37 @@ fn extreme_times_are_refused_or_answered() {
 }
 
 #[test]
+fn the_deepest_queries_evaluate() {
+    let mut dice = Dice(3);
+    let store = nasty(&mut dice);
+    let engine = Engine::default();
+    for (open, middle, close) in [
+        ("abs(", "temperature", ")"),
+        ("(", "temperature", ")"),
+        ("-(", "temperature", ")"),
+        ("sum by (job) (", "temperature", ")"),
+        ("1 + (", "temperature", ")"),
+        ("max_over_time((", "temperature", ")[1m:1m])"),
+        ("temperature or (", "temperature", ")"),
+        ("", "temperature", " or temperature"),
+        ("sort(", "temperature", ")"),
+        ("label_replace(", "temperature", ", \"a\", \"b\", \"c\", \"d\")"),
+        ("histogram_quantile(0.5, ", "temperature", ")"),
+        ("topk(scalar(", "temperature", "), temperature)"),
+    ] {
+        let deepest = (1..250).rev().find_map(|n| {
+            let query = format!("{}{middle}{}", open.repeat(n), close.repeat(n));
+            parse(&query).ok().map(|expr| (n, expr))
+        });
+        let (n, expr) = deepest.unwrap();
+        assert!(n >= 60, "{open}: only {n} levels");
+        let start = START_S * 1000 + 600_000;
+        let _ = engine.instant(&store, &expr, start, &Cancel::new());
+        let _ = engine.range(&store, &expr, start, start + 120_000, 60_000, &Cancel::new());
+    }
+}
+
+#[test]
 fn what_is_too_dear_is_refused_with_the_limit() {
     let mut dice = Dice(9);
     let store = nasty(&mut dice);

@@ -120,6 +120,9 @@ fn depth_and_length_are_bounded() {
         assert!(error.contains("nested deeper") || error.contains("parse error"), "{error}");
     }
     assert!(parse(&format!("{}1{}", "(".repeat(150), ")".repeat(150))).is_ok());
+    let many = vec!["a{b=~\"c.*\"}"; MAX_REGEXES + 1].join(",");
+    assert!(message(&format!("label_join({many})")).contains("regular expressions"));
+    assert!(message("a{b=~\"(\\\\pL{900}){900}\"}").contains("error parsing regexp"));
     assert!(message(&"a".repeat(MAX_QUERY_BYTES + 1)).contains("bytes long"));
 }
 
