@@ -80,7 +80,7 @@ fn main() -> ExitCode {
 
 fn act(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Enroll { collector, token, name, file } => enrol(collector, &token, name, &file),
+        Command::Enroll { collector, token, name, file } => enrol(collector.as_deref(), &token, name.as_deref(), &file),
         Command::Run { file } => {
             let config = Config::load(&file.config)?;
             tracing_subscriber::fmt().with_max_level(config.log_level).with_writer(io::stderr).with_ansi(false).init();
@@ -103,11 +103,11 @@ fn act(command: Command) -> anyhow::Result<()> {
     }
 }
 
-fn enrol(collector: Option<String>, token: &str, name: Option<String>, file: &ConfigFile) -> anyhow::Result<()> {
+fn enrol(collector: Option<&str>, token: &str, name: Option<&str>, file: &ConfigFile) -> anyhow::Result<()> {
     let token: EnrollToken = token.parse()?;
     let config = Config::load_over(&file.config, |variable| match variable {
-        "PITWATCH_AGENT_COLLECTOR" => collector.clone(),
-        "PITWATCH_AGENT_NAME" => name.clone(),
+        "PITWATCH_AGENT_COLLECTOR" => collector.map(str::to_owned),
+        "PITWATCH_AGENT_NAME" => name.map(str::to_owned),
         _ => None,
     })?;
     let name: AgentName = config.name.clone();

@@ -80,7 +80,11 @@ impl Api {
     ///
     /// # Errors
     /// As [`Api::query`].
-    pub fn samples(&self, selector: &str, secs: u64) -> anyhow::Result<Vec<(BTreeMap<String, String>, Vec<(i64, f64)>)>> {
+    pub fn samples(
+        &self,
+        selector: &str,
+        secs: u64,
+    ) -> anyhow::Result<Vec<(BTreeMap<String, String>, Vec<(i64, f64)>)>> {
         let (status, body) = self.get("/api/v1/query", &[("query", &format!("{selector}[{secs}s]"))])?;
         anyhow::ensure!(status == 200, "HTTP {status}: {body}");
         let series = body["data"]["result"].as_array().context("no result")?;

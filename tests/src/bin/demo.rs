@@ -239,12 +239,10 @@ impl Show {
              + increase(pitwatch_agent_udp_received_bytes_total{{instance={name:?}}}[1m])"
         ))?;
         let wired = ask(&format!("increase(pitwatch_collector_agent_samples_total{{instance={name:?}}}[1m])"))?;
-        let disk = ask(
-            "(pitwatch_collector_wal_bytes + pitwatch_collector_block_bytes) / pitwatch_collector_samples_total",
-        )?;
-        let busy = ask(&format!(
-            "100 * (1 - avg(rate(node_cpu_seconds_total{{instance={name:?},mode=\"idle\"}}[5s])))"
-        ))?;
+        let disk =
+            ask("(pitwatch_collector_wal_bytes + pitwatch_collector_block_bytes) / pitwatch_collector_samples_total")?;
+        let busy =
+            ask(&format!("100 * (1 - avg(rate(node_cpu_seconds_total{{instance={name:?},mode=\"idle\"}}[5s])))"))?;
         let mut text = format!(
             "live: {} series · {} samples/s · CPU {}% · {} B/sample on disk",
             figure(series, 0),
@@ -284,7 +282,12 @@ impl Show {
             let secs = self.begun.elapsed().as_secs();
             let about = text(&alert["annotations"]["summary"]);
             let about = [about, who].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" · ");
-            self.line(&format!("{:02}:{:02} {status:<8} {name} on {}: {about}   → webhook 200", secs / 60, secs % 60, self.name));
+            self.line(&format!(
+                "{:02}:{:02} {status:<8} {name} on {}: {about}   → webhook 200",
+                secs / 60,
+                secs % 60,
+                self.name
+            ));
             self.fired |= status == "firing";
             self.resolved |= status == "resolved";
         }

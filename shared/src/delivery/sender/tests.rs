@@ -230,7 +230,7 @@ proptest! {
                 }
                 Step::Durable(count) => {
                     if let Some(durable) = receiver.committed() && sender.connected {
-                        let up_to = arrived.iter().take(count as usize).last().copied().unwrap_or(durable);
+                        let up_to = arrived.iter().take(count as usize).next_back().copied().unwrap_or(durable);
                         sender.acked(up_to.min(durable)).unwrap();
                         arrived.retain(|mark| *mark > up_to);
                     }
