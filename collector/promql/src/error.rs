@@ -31,11 +31,13 @@ pub enum Error {
     Execution(String),
     /// The query would hold more samples in memory at once than the limit allows.
     #[error(
-        "query processing would load too many samples into memory: more than {limit} at once; \
+        "query processing would load too many samples into memory: at least {needed} at once, {limit} are allowed; \
          select fewer series, a shorter time or a larger step"
     )]
     TooManySamples {
-        /// The limit that was reached, in samples.
+        /// How many samples it would hold, as far as it got.
+        needed: usize,
+        /// How many it may.
         limit: usize,
     },
     /// The query ran longer than it may.

@@ -26,7 +26,7 @@ pub(crate) fn format_plain(value: f64) -> String {
     }
 }
 
-/// The shortest text: an exponent below 1e-4 and from 1e21 on when `wide`, from 1e6 on otherwise.
+/// The text of numbers in messages: an exponent below 1e-4 and from 1e6 on.
 pub(crate) fn format_short(value: f64) -> String {
     let size = value.abs();
     if value.is_finite() && size != 0.0 && !(1e-4..1e6).contains(&size) {

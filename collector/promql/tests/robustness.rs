@@ -246,7 +246,7 @@ fn what_is_too_dear_is_refused_with_the_limit() {
     let engine = Engine::new(EngineOptions { max_samples: 5000, ..EngineOptions::default() });
     let run = |query: &str| engine.instant(&store, &parse(query).unwrap(), START_S * 1000 + 600_000, &Cancel::new());
     let error = run("max_over_time(requests_total[1y:1ms])").unwrap_err();
-    assert!(matches!(error, Error::TooManySamples { limit: 5000 }), "{error}");
+    assert!(matches!(error, Error::TooManySamples { limit: 5000, .. }), "{error}");
     assert!(error.to_string().contains("5000"));
     let range = engine.range(&store, &parse("temperature").unwrap(), 0, 11_001_000, 1000, &Cancel::new());
     assert!(matches!(range.unwrap_err(), Error::BadRequest(_)));

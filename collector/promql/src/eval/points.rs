@@ -53,7 +53,7 @@ impl Meter {
     pub(crate) fn allow(&self, n: usize) -> Result<()> {
         let total = self.held.get().saturating_add(n);
         if total > self.limit {
-            return Err(Error::TooManySamples { limit: self.limit });
+            return Err(Error::TooManySamples { needed: total, limit: self.limit });
         }
         self.peak.set(self.peak.get().max(total));
         Ok(())
@@ -162,7 +162,7 @@ mod tests {
     fn what_is_dropped_leaves_the_account() {
         let meter = Meter::new(10);
         let first = meter.points(6, 0.0).unwrap();
-        assert!(matches!(meter.points(5, 0.0), Err(Error::TooManySamples { limit: 10 })));
+        assert!(matches!(meter.points(5, 0.0), Err(Error::TooManySamples { needed: 11, limit: 10 })));
         drop(first);
         assert_eq!(meter.points(10, 1.0).unwrap().iter().sum::<f64>(), 10.0);
         assert_eq!(meter.peak(), 10);

@@ -37,7 +37,7 @@ pub(crate) fn merge_same_labels(rows: Vec<Row>) -> Result<Vec<Row>> {
 impl<'a, S: Source> Evaluator<'a, S> {
     pub(super) fn label_replace(&mut self, call: &Call, grid: Grid, sink: Sink<'_, 'a, S>) -> Result<()> {
         let [_, target, replacement, source, pattern] = call.args.as_slice() else { return Ok(()) };
-        let target = label_name(target, "label_replace")?;
+        let target = label_name(target, "destination", "label_replace")?;
         let replacement = &call::text_of(replacement)?.value;
         let source = &call::text_of(source)?.value;
         let pattern = &call::text_of(pattern)?.value;
@@ -59,9 +59,9 @@ impl<'a, S: Source> Evaluator<'a, S> {
 
     pub(super) fn label_join(&mut self, call: &Call, grid: Grid, sink: Sink<'_, 'a, S>) -> Result<()> {
         let [_, target, separator, sources @ ..] = call.args.as_slice() else { return Ok(()) };
-        let target = label_name(target, "label_join")?;
+        let target = label_name(target, "destination", "label_join")?;
         let separator = &call::text_of(separator)?.value;
-        let sources = sources.iter().map(|s| label_name(s, "label_join")).collect::<Result<Vec<_>>>()?;
+        let sources = sources.iter().map(|s| label_name(s, "source", "label_join")).collect::<Result<Vec<_>>>()?;
         self.relabel(call, target, grid, sink, |labels| {
             let values: Vec<&str> = sources.iter().map(|s| labels.get(s).unwrap_or("")).collect();
             Some(labels.with(target, &values.join(separator)))
@@ -90,11 +90,12 @@ impl<'a, S: Source> Evaluator<'a, S> {
 }
 
 /// A label name given as text: any UTF-8 but nothing.
-fn label_name<'e>(expr: &'e Expr, function: &str) -> Result<&'e str> {
+fn label_name<'e>(expr: &'e Expr, which: &str, function: &str) -> Result<&'e str> {
     let StringLiteral { value, bytes, .. } = call::text_of(expr)?;
     let raw = bytes.as_deref().unwrap_or(value.as_bytes());
     if bytes.is_some() || value.is_empty() {
-        return Err(Error::execution(format!("invalid label name in {function}(): {}", quote_bytes(raw))));
+        let raw = quote_bytes(raw);
+        return Err(Error::execution(format!("invalid {which} label name in {function}(): {raw}")));
     }
     Ok(value)
 }
