@@ -115,7 +115,8 @@ mod tests {
         let header = |text: &str| Some((text.to_owned(), Place::Header));
         assert_eq!(token(&[(header::AUTHORIZATION, "Bearer abc")]), header("abc"));
         assert_eq!(token(&[(header::AUTHORIZATION, "bearer  abc ")]), header("abc"));
-        assert_eq!(token(&[(header::AUTHORIZATION, &format!("Basic {}", STANDARD.encode("ann:a:c")))]), header("a:c"));
+        let basic = format!("Basic {}", STANDARD.encode("ann:a:c"));
+        assert_eq!(token(&[(header::AUTHORIZATION, &*basic)]), header("a:c"));
         assert_eq!(token(&[(header::AUTHORIZATION, "Basic ???")]), header(""));
         let cookies = (header::COOKIE, "a=b; pitwatch_session=s; c=d");
         assert_eq!(token(std::slice::from_ref(&cookies)), Some(("s".to_owned(), Place::Cookie)));

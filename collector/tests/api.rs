@@ -1,0 +1,23 @@
+//! The HTTP API: a real server on a free port over a real store, asked by real clients.
+//!
+//! - `server`: the server under test, two hosts in its store, and stand-ins for agents and alerts.
+//! - `prometheus`: Prometheus' endpoints; `promtool`: the same as Prometheus' own client sees them.
+//! - `access`: tokens, roles, sessions; `own`: the collector's endpoints; `page`: what a browser sees.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails; clippy.toml knows only functions marked #[test]"
+)]
+
+#[path = "api/access.rs"]
+mod access;
+#[path = "api/own.rs"]
+mod own;
+#[path = "api/page.rs"]
+mod page;
+#[path = "api/prometheus.rs"]
+mod prometheus;
+#[path = "api/promtool.rs"]
+mod promtool;
+#[path = "api/server.rs"]
+mod server;
