@@ -113,6 +113,12 @@ impl Matcher {
         matches!(self.op, MatchOp::Re | MatchOp::Nre).then_some(self.value.as_str())
     }
 
+    /// The pattern in the dialect of the `regex` crate, for an index with regular expressions of its own: it must match
+    /// the whole value, and `.` also matches a line feed.
+    pub fn rust_pattern(&self) -> Option<String> {
+        self.pattern().and_then(translate).map(|pattern| format!("(?s:{pattern})"))
+    }
+
     /// The plain values that a pattern such as `a|b|c` stands for, if it is that simple: an index can look them up
     /// one by one instead of trying every value.
     pub fn alternatives(&self) -> Option<Vec<&str>> {
@@ -315,6 +321,7 @@ mod tests {
         let matcher = |p: &str| Matcher::new("l", MatchOp::Re, p).unwrap();
         assert_eq!(matcher("a|b c|").alternatives(), Some(vec!["a", "b c", ""]));
         assert_eq!(matcher("a.*|b").alternatives(), None);
+        assert_eq!(matcher("\\d{2}").rust_pattern().as_deref(), Some("(?s:[0-9]{2})"));
     }
 
     proptest! {

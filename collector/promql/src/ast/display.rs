@@ -33,6 +33,10 @@ impl Display for NumberLiteral {
         if self.duration {
             return f.write_str(&seconds(self.value).unwrap_or_else(|| format_plain(self.value)));
         }
+        if self.value == f64::INFINITY {
+            // Without the sign, which would be an operator of its own before `^`.
+            return f.write_str("Inf");
+        }
         f.write_str(&format_plain(self.value))
     }
 }

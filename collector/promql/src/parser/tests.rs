@@ -73,6 +73,7 @@ fn queries_print_in_one_form() {
         ("1+(2-3)", "1 + (2 - 3)"),
         ("0x1f + 1e3 + 5m", "31 + 1000 + 5m"),
         ("-Inf", "-Inf"),
+        ("-inf ^ +Inf", "-Inf ^ Inf"),
         ("a == bool on(x) group_left b", "a == bool on (x) group_left () b"),
         ("a / ignoring() b", "a / b"),
         ("\"a\\n\\xff\"", "\"a\\n\\xff\""),
