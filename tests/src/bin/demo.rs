@@ -235,10 +235,10 @@ impl Show {
         let series = ask(&format!("count({{instance={name:?}}})"))?;
         let rate = ask(&format!("rate(pitwatch_collector_agent_samples_total{{instance={name:?}}}[10s])"))?;
         let wire = ask(&format!(
-            "increase(pitwatch_agent_udp_sent_bytes_total{{instance={name:?}}}[1m]) \
-             + increase(pitwatch_agent_udp_received_bytes_total{{instance={name:?}}}[1m])"
+            "increase(pitwatch_agent_udp_sent_bytes_total{{instance={name:?}}}[30s]) \
+             + increase(pitwatch_agent_udp_received_bytes_total{{instance={name:?}}}[30s])"
         ))?;
-        let wired = ask(&format!("increase(pitwatch_collector_agent_samples_total{{instance={name:?}}}[1m])"))?;
+        let wired = ask(&format!("increase(pitwatch_collector_agent_samples_total{{instance={name:?}}}[30s])"))?;
         let disk =
             ask("(pitwatch_collector_wal_bytes + pitwatch_collector_block_bytes) / pitwatch_collector_samples_total")?;
         let busy =

@@ -142,7 +142,13 @@ fn webhook_firing() {
     notification.fired_at_ms = BEGAN_MS + 480_120;
     notification.annotations = LabelSet::new([("description", "91% used & growing: +4.2 GiB/h for 2 h")]);
     notification.expr = "x".to_owned();
+    let who = notification.who.take();
     assert_eq!(webhook::body(&notification, &FRAME).unwrap(), format!("{ALERTMANAGERS}\n"));
+
+    // Who did it goes along as an annotation, which Alertmanager's format leaves to its users.
+    notification.who.clone_from(&who);
+    let body: Value = serde_json::from_str(&webhook::body(&notification, &FRAME).unwrap()).unwrap();
+    assert_eq!(body["alerts"][0]["annotations"]["who"].as_str(), who.as_deref());
 }
 
 #[test]

@@ -46,10 +46,15 @@ struct Alert<'a> {
 pub fn body(notification: &Notification, frame: &Frame<'_>) -> Result<String, serde_json::Error> {
     let status = if notification.is_over() { "resolved" } else { "firing" };
     let group_labels = LabelSet::new([(ALERT_NAME, notification.name())]);
+    // The body has no field for it; receivers show annotations as they are.
+    let annotations = match notification.who.as_deref().filter(|_| !notification.is_over()) {
+        Some(who) => notification.annotations.with([("who", who)]),
+        None => notification.annotations.clone(),
+    };
     let alert = Alert {
         status,
         labels: &notification.labels,
-        annotations: &notification.annotations,
+        annotations: &annotations,
         starts_at: rfc3339(notification.fired_at_ms),
         ends_at: notification.resolved_at_ms.map_or_else(|| NO_END.to_owned(), rfc3339),
         generator_url: frame.expr_url(notification),
@@ -62,7 +67,7 @@ pub fn body(notification: &Notification, frame: &Frame<'_>) -> Result<String, se
         group_key: format!("{{}}:{group_labels}"),
         group_labels,
         common_labels: &notification.labels,
-        common_annotations: &notification.annotations,
+        common_annotations: &annotations,
         external_url: frame.external_url,
         version: "4",
         truncated_alerts: 0,
