@@ -4,7 +4,9 @@
 //! - [`http`]: asking the collector's API.
 //! - [`webhook`]: a receiver of alerts that remembers what it was sent.
 //! - [`host`]: what /proc says, to compare with.
+//! - [`fleet`]: many simulated agents over real QUIC.
 
+pub mod fleet;
 pub mod host;
 pub mod http;
 pub mod programs;

@@ -1,0 +1,47 @@
+//! Each benchmark of `tests/bench.sh`, tiny, so that none can rot; its figures mean nothing here.
+
+use std::process::Command;
+
+fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{program} {arguments:?}\n{text}\n{errors}");
+    text.into_owned()
+}
+
+/// The cells of the first row that begins with `first`.
+fn row(text: &str, first: &str) -> Vec<String> {
+    let line = text.lines().find(|line| line.starts_with(&format!("| {first} |")));
+    let line = line.unwrap_or_else(|| panic!("no row {first:?} in\n{text}"));
+    line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
+}
+
+fn number(cell: &str) -> f64 {
+    cell.parse().unwrap_or_else(|_| panic!("no number: {cell:?}"))
+}
+
+#[test]
+fn a_small_fleet_joins_is_measured_and_comes_back() {
+    let arguments = ["--agents", "20", "--series", "20", "--seconds", "5", "--settle", "1"];
+    let text = run(env!("CARGO_BIN_EXE_pitwatch-fleet"), &arguments);
+    let steady = row(&text, "20");
+    assert_eq!(steady[1], "21");
+    assert!(number(&steady[2]) > 0.0, "{text}");
+    assert_eq!(steady[12], "0", "frames were dropped:\n{text}");
+    assert!(text.contains("| 20 | planned restart |") && text.contains("| 20 | kill -9 |"), "{text}");
+}
+
+#[test]
+fn a_few_breaches_reach_the_webhook() {
+    let text = run(env!("CARGO_BIN_EXE_pitwatch-latency"), &["--breaches", "6", "--agents", "6", "--series", "10"]);
+    let breach = row(&text, "breach → webhook");
+    assert_eq!(breach[1], "6");
+    assert!(number(&breach[2]) > 0.0, "{text}");
+}
+
+#[test]
+fn a_real_agent_is_measured() {
+    let text = run(env!("CARGO_BIN_EXE_pitwatch-wire"), &["--seconds", "5"]);
+    assert!(number(&row(&text, "wire, UDP payload both ways, B/sample")[1]) > 0.0, "{text}");
+    assert!(number(&row(&text, "agent RSS, MiB")[1]) > 0.0, "{text}");
+}
