@@ -127,7 +127,7 @@ impl Stats {
 
 /// The peer acknowledged what was never sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an ack for frame {0:?}, which was not sent")]
+#[error("an ack for frame {0:?}, which was never sent")]
 pub struct AckError(pub Mark);
 
 /// One lane's queue of unacknowledged frames.
@@ -201,11 +201,7 @@ impl<B: Backlog> Sender<B> {
         self.chain_bytes = payload.len() + if begins_chain { 0 } else { self.chain_bytes };
         self.tail_bytes += payload.len();
         self.tail.push_back(Frame { mark, begins_chain, queued_ms: now_ms, payload });
-        if self.tail_bytes > self.limits.memory_bytes && self.spill().is_err() {
-            while self.tail_bytes > self.limits.memory_bytes {
-                self.stats.dropped_full += self.drop_oldest_of_tail();
-            }
-        }
+        self.keep_to_memory();
         mark
     }
 
@@ -246,6 +242,7 @@ impl<B: Backlog> Sender<B> {
             }
         }
         self.inflight_bytes = 0;
+        self.keep_to_memory();
     }
 
     /// The next frame to send, if the window has room.
@@ -271,15 +268,18 @@ impl<B: Backlog> Sender<B> {
         }
     }
 
-    /// The collector has everything up to `mark` on disk.
+    /// The collector has everything up to `mark` on disk. That may be more than was sent on this connection: frames of
+    /// the one before can become durable after this one began.
     ///
     /// # Errors
-    /// A mark that was not sent on this connection.
+    /// A mark that was never given.
     pub fn acked(&mut self, mark: Mark) -> Result<(), AckError> {
-        if !self.connected || self.position.is_none_or(|last| mark > last) {
+        if !self.connected || mark > self.last_queued {
             return Err(AckError(mark));
         }
         self.release(mark);
+        // The collector took it, so the frame after it may go on its chain.
+        self.position = self.position.max(Some(mark));
         Ok(())
     }
 
@@ -385,6 +385,14 @@ impl<B: Backlog> Sender<B> {
             self.stats.acked += 1;
         }
         self.backlog.release(mark);
+    }
+
+    fn keep_to_memory(&mut self) {
+        if self.tail_bytes > self.limits.memory_bytes && self.spill().is_err() {
+            while self.tail_bytes > self.limits.memory_bytes {
+                self.stats.dropped_full += self.drop_oldest_of_tail();
+            }
+        }
     }
 
     /// Drops the tail's first frame and those that cannot be decoded without it; gives their number.

@@ -91,13 +91,31 @@ fn frames_flow_within_the_window_and_resume_after_the_last_durable_one() {
     assert_eq!(sent(&mut sender), [1, 2, 3], "the window is 100 bytes");
     sender.acked(mark(2)).unwrap();
     assert_eq!(sent(&mut sender), [4, 5]);
-    assert_eq!(sender.acked(mark(6)), Err(AckError(mark(6))));
+    assert_eq!(sender.acked(mark(7)), Err(AckError(mark(7))));
     sender.disconnected();
     sender.connected(Some(mark(3)), true);
     assert_eq!(sent(&mut sender), [4, 5, 6]);
     sender.acked(mark(6)).unwrap();
     assert!(sender.is_drained());
     assert_eq!(sender.stats(), Stats { queued: 6, acked: 6, ..Stats::default() });
+}
+
+#[test]
+fn an_ack_may_run_ahead_of_a_new_connection() {
+    let mut sender = sender();
+    for _ in 0..4 {
+        queue(&mut sender, 0, 40);
+    }
+    sender.connected(None, false);
+    assert_eq!(sent(&mut sender), [1, 2, 3]);
+    sender.acked(mark(1)).unwrap();
+    // The link breaks, and 3 becomes durable when the collector has answered the next hello already.
+    sender.connected(Some(mark(1)), true);
+    sender.acked(mark(3)).unwrap();
+    assert_eq!(sent(&mut sender), [4], "on the chain of 3, which is not sent again");
+    sender.acked(mark(4)).unwrap();
+    assert!(sender.is_drained());
+    assert_eq!(sender.stats(), Stats { queued: 4, acked: 4, ..Stats::default() });
 }
 
 #[test]
