@@ -263,7 +263,7 @@ impl Access {
         Some(Principal { name: owner.name.clone(), role: owner.role })
     }
 
-    /// Whether [`Access::save_uses`] has something to do.
+    /// Whether [`Access::save_uses`] has something to do. Whoever runs the collector asks every few minutes.
     #[must_use]
     pub fn has_uses_to_save(&self) -> bool {
         self.uses_to_save.load(Ordering::Relaxed)

@@ -53,7 +53,7 @@ pub use serve::{CONNECTIONS_MAX, HEAD_TIMEOUT, serve};
 
 /// Largest body of a request in bytes: a form with a query.
 pub const BODY_MAX_BYTES: usize = 1024 * 1024;
-/// Largest head of a request in bytes, its address among it.
+/// Where a request's head has too many bytes, its address among it; a little more may pass.
 pub const HEAD_MAX_BYTES: usize = 64 * 1024;
 /// Most queries that run at once, where the configuration says nothing.
 pub const QUERIES_AT_ONCE: usize = 4;
@@ -90,6 +90,7 @@ struct Shared {
     app: App,
     source: HistorySource,
     queries: QueryPool,
+    numbers: hosts::Cache,
 }
 
 type AppState = axum::extract::State<Arc<Shared>>;
@@ -98,7 +99,7 @@ type AppState = axum::extract::State<Arc<Shared>>;
 pub fn router(app: App) -> Router {
     let source = HistorySource::new(app.history.clone());
     let queries = QueryPool::new(app.queries_at_once.max(1), QUERIES_WAITING_MAX);
-    let shared = Arc::new(Shared { app, source, queries });
+    let shared = Arc::new(Shared { app, source, queries, numbers: hosts::Cache::default() });
     let guard = |role| from_fn_with_state((shared.clone(), role), auth::authorize);
     let open = Router::new()
         .route("/-/healthy", get(status::healthy).head(status::healthy))

@@ -82,16 +82,17 @@ fn parse_address(text: &str) -> Result<Url, CliError> {
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() || !is_plain {
         return Err(wrong());
     }
-    if !text.contains("://") && !is_loopback(&url) {
+    if !text.contains("://") && !is_this_host(&url) {
         url.set_scheme("https").map_err(|()| wrong())?;
     }
     Ok(url)
 }
 
-fn is_loopback(url: &Url) -> bool {
+fn is_this_host(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    // A collector on every address of this host calls itself 0.0.0.0.
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback() || address.is_unspecified())
 }
 
 fn authority(url: &Url) -> String {
@@ -141,7 +142,7 @@ impl Client {
 
     /// The collector's host, and whether it is this one.
     pub(crate) fn host(&self) -> (String, bool) {
-        (self.target.url.host_str().unwrap_or_default().to_owned(), is_loopback(&self.target.url))
+        (self.target.url.host_str().unwrap_or_default().to_owned(), is_this_host(&self.target.url))
     }
 
     /// Asks for something.

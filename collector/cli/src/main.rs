@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     let wants_color = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let screen =
         Screen { clock: Clock::system(), color: wants_color && io::stdout().is_terminal(), width: terminal_width() };
-    match run(args, &screen) {
+    match run(&args, &screen) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             // Nothing is left to do for a message that cannot be written.
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: Args, screen: &Screen) -> Result<u8, CliError> {
+fn run(args: &Args, screen: &Screen) -> Result<u8, CliError> {
     let client = connect::Client::new(connect::find(&args.given())?)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CliError::Usage(format!("cannot start: {error}")))?;

@@ -167,7 +167,7 @@ impl Plot<'_> {
             out.push_str(&format!(
                 "{} {label}  last {} · min {} · max {}\n",
                 self.paint(&letter(series), series),
-                text(values().last()),
+                text(values().next_back()),
                 text(values().reduce(f64::min)),
                 text(values().reduce(f64::max)),
             ));

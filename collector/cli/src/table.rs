@@ -43,12 +43,12 @@ impl Cell {
     }
 
     /// Other words for people than for programs.
-    pub(crate) fn with_exact(text: impl Into<String>, exact: impl ToString) -> Self {
+    pub(crate) fn with_exact(text: impl Into<String>, exact: impl std::fmt::Display) -> Self {
         Self { text: text.into(), exact: exact.to_string(), tone: Tone::Plain }
     }
 
     /// As a value that may be absent: a dash for people, nothing for programs.
-    pub(crate) fn maybe<T: ToString>(value: Option<T>, text: impl FnOnce(&T) -> String) -> Self {
+    pub(crate) fn maybe<T: std::fmt::Display>(value: Option<T>, text: impl FnOnce(&T) -> String) -> Self {
         match value {
             Some(value) => Self::with_exact(text(&value), value),
             None => Self::with_exact("–", "").tone(Tone::Faint),

@@ -36,7 +36,6 @@ pub(super) async fn authorize(
     if principal.role < needed {
         return Err(ApiError::role_needed(needed, principal.role));
     }
-    save_uses(&shared.app.access);
     request.extensions_mut().insert(principal);
     Ok(next.run(request).await)
 }
@@ -86,18 +85,6 @@ fn is_same_origin(headers: &HeaderMap) -> bool {
     match text(header::ORIGIN) {
         Some(origin) => origin.split_once("://").is_some_and(|(_, host)| Some(host) == text(header::HOST)),
         None => true,
-    }
-}
-
-/// Times of last use go to disk beside the request.
-fn save_uses(access: &Arc<Access>) {
-    if access.has_uses_to_save() {
-        let access = access.clone();
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = access.save_uses() {
-                tracing::warn!("the last use of an API token could not be kept: {}", crate::error_chain(&error));
-            }
-        });
     }
 }
 

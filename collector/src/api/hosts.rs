@@ -3,7 +3,8 @@
 //! Which numbers those are, and how they are computed from node_exporter's metrics, is decided here.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use pitwatch_promql::{Cancel, Engine, EngineOptions, Labels, Value};
@@ -20,6 +21,8 @@ use crate::source::HistorySource;
 pub(super) const SILENT_AFTER_MS: i64 = 60_000;
 /// How long the numbers may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// How old they may be: many screens ask, and agents send once a second.
+const NUMBERS_AGE_MAX: Duration = Duration::from_secs(1);
 
 /// The share of all cores that worked.
 const CPU: &str = r#"1 - sum by (instance) (rate(node_cpu_seconds_total{mode=~"idle|iowait"}[1m]))
@@ -83,11 +86,32 @@ pub(super) enum HostState {
 
 /// The numbers by host.
 #[derive(Default)]
-struct Numbers {
+pub(super) struct Numbers {
     cpu: HashMap<String, f64>,
     memory: HashMap<String, f64>,
     disk: HashMap<String, (f64, String)>,
     network: HashMap<String, f64>,
+}
+
+/// The latest numbers. Who finds them too old computes them, the others wait for that.
+#[derive(Default)]
+pub(super) struct Cache(tokio::sync::Mutex<Option<(Instant, Arc<Numbers>)>>);
+
+impl Cache {
+    async fn get(&self, shared: &Shared, now_ms: i64) -> Result<Arc<Numbers>, ApiError> {
+        let mut cached = self.0.lock().await;
+        if let Some((_, numbers)) = cached.as_ref().filter(|(at, _)| at.elapsed() < NUMBERS_AGE_MAX) {
+            return Ok(numbers.clone());
+        }
+        let (source, options) = (shared.source.clone(), shared.app.engine.clone());
+        let fresh = shared.queries.run(TIMEOUT, move |left, cancel| {
+            let timeout_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+            Ok(numbers(&source, EngineOptions { timeout_ms, ..options }, now_ms, cancel)?)
+        });
+        let fresh = Arc::new(fresh.await?);
+        *cached = Some((Instant::now(), fresh.clone()));
+        Ok(fresh)
+    }
 }
 
 /// The handler.
@@ -98,18 +122,13 @@ pub(super) async fn list(State(shared): AppState) -> Result<Success<Hosts>, ApiE
 /// All hosts, the worst first.
 pub(super) async fn hosts(shared: &Shared) -> Result<Hosts, ApiError> {
     let now_ms = unix_ms();
-    let (source, options) = (shared.source.clone(), shared.app.engine.clone());
-    let numbers = shared.queries.run(TIMEOUT, move |left, cancel| {
-        let timeout_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-        Ok(numbers(&source, EngineOptions { timeout_ms, ..options }, now_ms, cancel)?)
-    });
-    let mut numbers = numbers.await?;
+    let numbers = shared.numbers.get(shared, now_ms).await?;
     let mut alerts = alerts_by_host(shared.app.alarms.alerts());
     let agents = shared.app.fleet.agents().into_iter().filter(|agent| agent.state != AgentState::Revoked);
     let mut hosts: Vec<Host> = agents
         .map(|agent| {
             let alerts = alerts.remove(&agent.name).unwrap_or_default();
-            host(agent, alerts, &mut numbers, now_ms)
+            host(agent, alerts, &numbers, now_ms)
         })
         .collect();
     hosts.sort_by(|a, b| (a.state, &a.name).cmp(&(b.state, &b.name)));
@@ -122,7 +141,7 @@ pub(super) async fn hosts(shared: &Shared) -> Result<Hosts, ApiError> {
     Ok(Hosts { now_ms, counts: counts.into(), hosts })
 }
 
-fn host(agent: AgentInfo, alerts: Vec<HostAlert>, numbers: &mut Numbers, now_ms: i64) -> Host {
+fn host(agent: AgentInfo, alerts: Vec<HostAlert>, numbers: &Numbers, now_ms: i64) -> Host {
     let connected = agent.state == AgentState::Connected;
     // A connection that has just begun has a moment for its first sample.
     let last_sign = agent.last_sample_ms.max(agent.since_ms.filter(|_| connected));
@@ -134,17 +153,17 @@ fn host(agent: AgentInfo, alerts: Vec<HostAlert>, numbers: &mut Numbers, now_ms:
     } else {
         (HostState::Well, None)
     };
-    let (disk_ratio, disk_mountpoint) = numbers.disk.remove(&agent.name).unzip();
+    let (disk_ratio, disk_mountpoint) = numbers.disk.get(&agent.name).cloned().unzip();
     Host {
         state,
         alerts,
         since_ms,
         connected,
-        cpu_ratio: numbers.cpu.remove(&agent.name),
-        memory_ratio: numbers.memory.remove(&agent.name),
+        cpu_ratio: numbers.cpu.get(&agent.name).copied(),
+        memory_ratio: numbers.memory.get(&agent.name).copied(),
         disk_ratio,
         disk_mountpoint,
-        network_bytes_per_second: numbers.network.remove(&agent.name),
+        network_bytes_per_second: numbers.network.get(&agent.name).copied(),
         name: agent.name,
         labels: agent.labels,
         last_sample_ms: agent.last_sample_ms,

@@ -144,13 +144,13 @@ pub(super) async fn rules(State(shared): AppState, params: Params) -> Result<Suc
             let rules = group.rules.iter().filter(|rule| filter.wants_rule(rule));
             let rules: Vec<Value> = rules.map(|rule| rule_json(rule, filter.without_alerts)).collect();
             // A group of which nothing is wanted is left out; one that is empty by itself is shown.
-            (!rules.is_empty() || group.rules.is_empty()).then(|| group_json(group, rules))
+            (!rules.is_empty() || group.rules.is_empty()).then(|| group_json(group, &rules))
         })
         .collect();
     Ok(Success::new(json!({ "groups": groups })))
 }
 
-fn group_json(group: &RuleGroupInfo, rules: Vec<Value>) -> Value {
+fn group_json(group: &RuleGroupInfo, rules: &[Value]) -> Value {
     json!({
         "name": group.name,
         "file": group.file,

@@ -21,8 +21,8 @@ pub(super) fn number(text: &str) -> f64 {
 /// The answer for people.
 pub(super) fn table(data: &QueryData, unit: Unit, screen: &Screen) -> Table {
     match data {
-        QueryData::Scalar((_, text)) => single(unit.text(number(text), &screen.clock)),
-        QueryData::String((_, text)) => single(text.clone()),
+        QueryData::Scalar((_, text)) => single(&unit.text(number(text), &screen.clock)),
+        QueryData::String((_, text)) => single(text),
         QueryData::Vector(series) => vector_table(series, unit, screen),
         QueryData::Matrix(series) => matrix_table(series, unit, screen),
     }
@@ -145,8 +145,8 @@ fn matrix_table(series: &[MatrixSeries], unit: Unit, screen: &Screen) -> Table {
     table.summary(shape.summary(series.len()))
 }
 
-fn single(text: String) -> Table {
-    Table::new(Vec::new()).summary(one_line(&text))
+fn single(text: &str) -> Table {
+    Table::new(Vec::new()).summary(one_line(text))
 }
 
 #[cfg(test)]
