@@ -350,8 +350,10 @@ impl<B: Backlog> Sender<B> {
         &self.backlog
     }
 
-    /// Numbers what waits in memory anew. A backlog cannot be there: it would hold the numbering that was lost.
+    /// Numbers what waits in memory anew. What is on disk goes, counted: the collector would take its numbers for frames
+    /// that it has, and an old disk that was put back may even hold such frames.
     fn begin_epoch(&mut self, epoch: u64) {
+        self.backlog.expire(i64::MAX);
         self.last_queued = Mark { epoch, seq: 0 };
         for frame in &mut self.tail {
             self.last_queued.seq += 1;

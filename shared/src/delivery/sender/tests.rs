@@ -119,6 +119,23 @@ fn an_ack_may_run_ahead_of_a_new_connection() {
 }
 
 #[test]
+fn a_lost_numbering_begins_a_later_epoch_and_counts_what_was_on_disk() {
+    let mut sender = sender();
+    for _ in 0..3 {
+        queue(&mut sender, 0, 10);
+    }
+    sender.spill().unwrap();
+    queue(&mut sender, 0, 10);
+    // The collector knows a later epoch: frames 1 to 3 would pass for ones that it has, and 4 goes on their chain.
+    sender.connected(Some(Mark { epoch: 9, seq: 5 }), true);
+    assert_eq!(sent(&mut sender), [0; 0]);
+    assert_eq!((sender.epoch(), sender.backlog().dropped(), sender.stats().dropped_chain), (10, 3, 1));
+    assert!(sender.wants_chain());
+    queue(&mut sender, 0, 10);
+    assert_eq!(sent(&mut sender), [2]);
+}
+
+#[test]
 fn the_backlog_goes_first_and_survives_a_restart() {
     let mut first = sender();
     queue(&mut first, 0, 10);
