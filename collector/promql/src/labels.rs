@@ -121,9 +121,9 @@ impl Labels {
         Labels(self.0.iter().filter(|(n, _)| !drop(n)).cloned().collect())
     }
 
-    /// A copy without the metric name.
+    /// A copy without the metric name, and without the type and unit that belong to it.
     pub fn without_name(&self) -> Labels {
-        self.without(|n| n == METRIC_NAME)
+        self.without(is_metadata)
     }
 
     /// A copy with only the labels whose name the test accepts.
@@ -161,6 +161,11 @@ impl fmt::Debug for Labels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+/// Whether a label tells of the metric and not of what is measured: its name, type and unit.
+pub(crate) fn is_metadata(name: &str) -> bool {
+    matches!(name, METRIC_NAME | "__type__" | "__unit__")
 }
 
 /// Whether a name can stand unquoted as a label: `[a-zA-Z_][a-zA-Z0-9_]*`.

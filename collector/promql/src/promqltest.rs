@@ -107,13 +107,14 @@ fn file_name(path: &Path) -> String {
 /// Runs one script.
 pub fn run_script(name: &str, text: &str) -> Report {
     let engine = Engine::new(EngineOptions { max_samples: 10_000, ..EngineOptions::default() });
-    let mut runner = Runner { engine, store: MemorySource::new(), native: Vec::new() };
+    let mut runner = Runner { engine, store: MemorySource::new(), native: Vec::new(), start_times: false };
     let mut outcomes = Vec::new();
     for (line, command) in script::commands(text) {
         match command {
             Ok(Command::Clear) => {
                 runner.store.clear();
                 runner.native.clear();
+                runner.start_times = false;
             }
             Ok(Command::Load(load)) => runner.load(&load),
             Ok(Command::Eval(eval)) => outcomes.push((line, runner.eval(&eval))),
@@ -129,10 +130,13 @@ struct Runner {
     store: MemorySource,
     /// The series that hold native histograms: the store has only a mark for each.
     native: Vec<Labels>,
+    /// Whether series say when their counters started.
+    start_times: bool,
 }
 
 impl Runner {
     fn load(&mut self, load: &Load) {
+        self.start_times |= load.start_times;
         for (labels, items) in &load.series {
             for (i, item) in items.iter().enumerate() {
                 let time = load.step_ms * i as i64;
@@ -168,6 +172,9 @@ impl Runner {
                 };
             }
         };
+        if self.start_times {
+            return Outcome::Skipped("feature flag: start timestamps".to_owned());
+        }
         if self.selects_native(&expr) {
             return Outcome::Skipped("native histogram in the input".to_owned());
         }

@@ -6,13 +6,13 @@ use rustc_hash::FxHashMap;
 use super::points::Steps;
 use super::*;
 use crate::ast::{Binary, BinaryOp, Cardinality, Matching};
-use crate::labels::METRIC_NAME;
+use crate::labels::is_metadata;
 
 impl Matching {
     /// The labels that two series must share to meet.
     fn key(&self, labels: &Labels) -> Labels {
         let named = |n: &str| self.labels.iter().any(|l| l == n);
-        if self.on { labels.keep(named) } else { labels.without(|n| n == METRIC_NAME || named(n)) }
+        if self.on { labels.keep(named) } else { labels.without(|n| is_metadata(n) || named(n)) }
     }
 
     /// The labels of what comes of a meeting.

@@ -18,6 +18,8 @@ pub(super) struct Load {
     pub(super) step_ms: i64,
     /// Whether classic histograms also become native ones.
     pub(super) native_too: bool,
+    /// Whether some series say when their counters started.
+    pub(super) start_times: bool,
     pub(super) series: Vec<(Labels, Vec<Item>)>,
 }
 
@@ -113,8 +115,10 @@ fn body<'l>(lines: &'l [&'l str], at: &mut usize) -> &'l [&'l str] {
 fn load(head: &str, body: &[&str]) -> Result<Command, String> {
     let (word, step) = head.split_once(char::is_whitespace).ok_or("load needs a step")?;
     let step_ms = time(step.trim())?;
-    let series = body.iter().map(|line| series::line(line)).collect::<Result<_, _>>()?;
-    Ok(Command::Load(Load { step_ms, native_too: word == "load_with_nhcb", series }))
+    let (starts, lines): (Vec<&str>, Vec<&str>) = body.iter().partition(|line| series::is_start_times(line));
+    let series = lines.into_iter().map(series::line).collect::<Result<_, _>>()?;
+    let start_times = !starts.is_empty();
+    Ok(Command::Load(Load { step_ms, native_too: word == "load_with_nhcb", start_times, series }))
 }
 
 fn eval(head: &str, lines: &[&str], at: &mut usize) -> Result<Command, String> {

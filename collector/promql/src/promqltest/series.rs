@@ -17,6 +17,12 @@ pub(super) enum Item {
 /// More items than this make no sensible script.
 const MAX_ITEMS: usize = 100_000;
 
+/// Whether a line gives the times at which counters of a series started: a matter of a feature flag.
+pub(super) fn is_start_times(text: &str) -> bool {
+    let name = text.split(char::is_whitespace).next().unwrap_or_default();
+    text[labels_end(text)..].starts_with("@st") || name.ends_with("@st")
+}
+
 /// Reads a series and its samples.
 pub(super) fn line(text: &str) -> Result<(Labels, Vec<Item>), String> {
     let end = labels_end(text);
