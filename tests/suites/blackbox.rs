@@ -1,1 +1,37 @@
-//! Suite: blackbox.
+//! Real programs on loopback, each test with its own in a directory of its own.
+//!
+//! - `support`: waiting, gaps, a client that speaks the protocol by hand, a sender whose values a test chooses.
+//! - `vitals`: what is queried is what /proc says.
+//! - `identity`: enrolment, revocation, renewal, versions.
+//! - `wire`: bad input costs its own connection and nothing else.
+//! - `kills`: kill -9 of either side, over and over.
+//! - `disk`: a full disk.
+//! - `away`: the collector is not there for a while.
+//! - `damage`: torn and flipped bytes.
+//! - `alerts`: webhooks, restarts, agents that fall silent.
+//! - `settings`: mistakes in configurations, roles of tokens, stock rules.
+
+// The helpers of these tests are not in test functions, where clippy.toml allows it.
+#![allow(clippy::unwrap_used)]
+
+#[path = "blackbox/support.rs"]
+mod support;
+
+#[path = "blackbox/alerts.rs"]
+mod alerts;
+#[path = "blackbox/away.rs"]
+mod away;
+#[path = "blackbox/damage.rs"]
+mod damage;
+#[path = "blackbox/disk.rs"]
+mod disk;
+#[path = "blackbox/identity.rs"]
+mod identity;
+#[path = "blackbox/kills.rs"]
+mod kills;
+#[path = "blackbox/settings.rs"]
+mod settings;
+#[path = "blackbox/vitals.rs"]
+mod vitals;
+#[path = "blackbox/wire.rs"]
+mod wire;

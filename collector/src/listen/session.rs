@@ -11,10 +11,10 @@ use pitwatch_shared::control::{
 };
 use pitwatch_shared::delivery::FrameReader;
 use pitwatch_shared::identity::Fingerprint;
-use pitwatch_shared::model::Lane;
+use pitwatch_shared::model::{Lane, Mark};
 use pitwatch_shared::wire::{self, WireError};
 use quinn::{Connection, ReadExactError, RecvStream, SendStream};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tracing::info;
 
 use super::{HANDSHAKE_TIMEOUT_SECS, Shared};
@@ -41,9 +41,10 @@ pub enum End {
     Gone(String),
 }
 
-/// Serves an agent to the connection's end.
+/// Serves an agent to the connection's end; `permit` is given back once it is in.
 pub async fn serve(
     connection: &Connection,
+    permit: OwnedSemaphorePermit,
     admitted: &Admitted,
     fingerprint: Fingerprint,
     shared: &Arc<Shared>,
@@ -54,6 +55,7 @@ pub async fn serve(
         Ok(Err(end)) => return end,
         Err(_) => return End::Fault(format!("no hello in {HANDSHAKE_TIMEOUT_SECS} s, or no room for the agent")),
     };
+    drop(permit);
     let Met { control, requests, progress, source } = met;
     let end = tokio::select! {
         end = receive(connection, admitted, &source, shared) => end,
@@ -74,8 +76,7 @@ struct Met {
 }
 
 async fn meet(connection: &Connection, admitted: &Admitted, shared: &Shared) -> Result<Met, End> {
-    let (mut control, mut requests) =
-        connection.accept_bi().await.map_err(|error| End::Gone(error.to_string()))?;
+    let (mut control, mut requests) = connection.accept_bi().await.map_err(|error| End::Gone(error.to_string()))?;
     let hello: Hello = {
         let bytes = read_bytes(&mut requests, connection).await?;
         control::decode_hello(&bytes).map_err(fault)?
@@ -103,7 +104,8 @@ async fn meet(connection: &Connection, admitted: &Admitted, shared: &Shared) -> 
         return Err(stopping());
     }
     let resume = resume.await.map_err(|_| stopping())?;
-    let spread_ms = (shared.agents.connected() as u64 * 1000 / RETURNS_PER_SEC).max(SPREAD_MIN_MS);
+    // By all that are known, not by those that are here: the first of a fleet must spread as wide as the last.
+    let spread_ms = (shared.agents.known() as u64 * 1000 / RETURNS_PER_SEC).max(SPREAD_MIN_MS);
     let welcome = Welcome {
         version,
         clock_ms: unix_ms(),
@@ -139,6 +141,7 @@ async fn receive(connection: &Connection, admitted: &Admitted, source: &SourceNa
     }
     let Some(lane) = Lane::from_byte(byte[0]) else { return End::Fault(format!("unknown lane {}", byte[0])) };
     let mut frames = FrameReader::new();
+    let mut last: Option<Mark> = None;
     loop {
         let chunk = match stream.read_chunk(READ_BYTES, true).await {
             Ok(Some(chunk)) => chunk.bytes,
@@ -147,11 +150,15 @@ async fn receive(connection: &Connection, admitted: &Admitted, source: &SourceNa
         };
         frames.extend(&chunk);
         loop {
-            let (mark, payload): (_, Bytes) = match frames.next_frame() {
+            let (mark, payload): (Mark, Bytes) = match frames.next_frame() {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break,
                 Err(error) => return End::Fault(error.to_string()),
             };
+            if let Some(last) = last.filter(|last| mark <= *last) {
+                return End::Fault(format!("frame {mark:?} came after {last:?}: numbers only grow"));
+            }
+            last = Some(mark);
             let Some(permits) = shared.ingest.admit(&share, payload.len()).await else {
                 return End::Refused(CloseCode::Stopping, "the collector is stopping".into());
             };

@@ -1,0 +1,94 @@
+//! A full disk under the collector: acks stop, it says so everywhere, and it recovers by itself with nothing lost.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use pitwatch_tests::programs::{Agent, Collector};
+
+use crate::support::{FAST, assert_whole, figure, said, unix_ms, wait_for, wait_for_tick};
+
+/// A small file system in memory, gone when dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None` if this user may not mount.
+    fn mount(dir: &Path, size: &str) -> anyhow::Result<Option<Self>> {
+        fs::create_dir_all(dir)?;
+        let options = format!("size={size},mode=0700");
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "pitwatch-test"]).arg(dir).output()?;
+        Ok(mount.status.success().then(|| Self(dir.to_owned())))
+    }
+
+    /// Takes all the room there is.
+    fn fill(&self) -> anyhow::Result<PathBuf> {
+        let path = self.0.join("filler");
+        let mut file = fs::File::options().create(true).append(true).open(&path)?;
+        for size in [64 * 1024, 4096, 1] {
+            while file.write_all(&vec![1; size]).is_ok() {}
+        }
+        Ok(path)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_stops_acks_says_so_and_loses_nothing() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let home = dir.path().join("collector");
+    let Some(disk) = SmallDisk::mount(&home.join("data"), "48m")? else {
+        eprintln!("this user may not mount a file system: a full disk was not tested");
+        return Ok(());
+    };
+    let mut collector = Collector::start(&home, "", "")?;
+    let mut agent = Agent::start(&dir.path().join("agent"), "real-1", &collector, FAST)?;
+    let api = collector.api()?;
+    wait_for_tick(&api, "real-1", unix_ms() + 2_000, Duration::from_secs(20))?;
+
+    let filler = disk.fill()?;
+    wait_for("the log is stalled", Duration::from_secs(60), || {
+        (figure(&api, "pitwatch_collector_wal_stalled").ok()? == 1.0).then_some(())
+    })?;
+    const SAID: &str = "cannot write history, so nothing is acknowledged until it works again: ";
+    let log = collector.process().log();
+    assert!(log.contains(SAID) && log.contains("No space left on device"), "{log}");
+    let status = collector.cli(&["status"])?;
+    assert_eq!(status.status.code(), Some(1));
+    assert!(said(&status).contains("✖ not ready: history cannot be written, nothing is acknowledged: "), "{}", said(&status));
+    assert!(said(&status).contains("No space left on device"), "{}", said(&status));
+    let frames = || figure(&api, "pitwatch_collector_commits_total");
+    let before = frames()?;
+    std::thread::sleep(Duration::from_secs(8));
+    assert_eq!(frames()?, before, "commits went on");
+    assert!(figure(&api, "pitwatch_collector_commit_failures_total")? >= 2.0);
+    assert!(collector.process().runs() && agent.process().runs());
+
+    fs::remove_file(&filler)?;
+    wait_for("it writes again", Duration::from_secs(20), || {
+        (figure(&api, "pitwatch_collector_wal_stalled").ok()? == 0.0).then_some(())
+    })?;
+    wait_for_tick(&api, "real-1", unix_ms(), Duration::from_secs(20))?;
+    assert!(collector.process().log().contains("the disk takes writes again; acknowledging what waited"));
+    assert_eq!(collector.cli(&["status"])?.status.code(), Some(0));
+    assert_whole(&api, "real-1", 1_000)?;
+
+    // Once more, and a kill in the middle of it: what was never acknowledged comes again from the agent.
+    let filler = disk.fill()?;
+    wait_for("the log is stalled again", Duration::from_secs(60), || {
+        (figure(&api, "pitwatch_collector_wal_stalled").ok()? == 1.0).then_some(())
+    })?;
+    std::thread::sleep(Duration::from_secs(2));
+    collector.process().kill();
+    fs::remove_file(&filler)?;
+    collector.restart()?;
+    let api = collector.api()?;
+    wait_for_tick(&api, "real-1", unix_ms(), Duration::from_secs(30))?;
+    assert_whole(&api, "real-1", 1_000)
+}
