@@ -1,6 +1,8 @@
 # Pitwatch. `make demo` and `make test` are all a newcomer needs; both install what they lack and say so.
 
 CARGO ?= cargo
+# The optional state engine is tested beside the default one.
+FEATURES := --features pitwatch-collector/sled
 PACKAGES := prometheus prometheus-node-exporter strace iproute2
 
 .PHONY: help demo build test lint check deny mutants fuzz bench packages
@@ -17,13 +19,13 @@ build: ## every program
 	$(CARGO) build --workspace --bins
 
 test: packages lint ## everything that CI runs
-	$(CARGO) build --workspace --bins
-	$(CARGO) test --workspace --features pitwatch-collector/sled
+	$(CARGO) build --workspace --bins $(FEATURES)
+	$(CARGO) test --workspace $(FEATURES)
 	@echo "all passed"
 
 lint: ## format, clippy and documentation, warnings refused
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --features pitwatch-collector/sled -- -D warnings
+	$(CARGO) clippy --workspace --all-targets $(FEATURES) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 
 deny: ## licences, duplicate and banned crates; advisories where their database can be reached

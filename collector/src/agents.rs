@@ -38,7 +38,9 @@ pub enum AgentError {
     #[error("unknown token: make one with `pitwatch token create`")]
     UnknownToken,
     /// A token serves once.
-    #[error("this token was used by {by:?} already, and a token serves once: make another with `pitwatch token create`")]
+    #[error(
+        "this token was used by {by:?} already, and a token serves once: make another with `pitwatch token create`"
+    )]
     UsedToken {
         /// The agent that used it.
         by: String,
@@ -156,11 +158,7 @@ impl Agents {
     ///
     /// # Errors
     /// The store's, or a record that is not one.
-    pub fn open(
-        state: Arc<dyn State>,
-        authority: Authority,
-        certificate_life: Duration,
-    ) -> Result<Self, StateError> {
+    pub fn open(state: Arc<dyn State>, authority: Authority, certificate_life: Duration) -> Result<Self, StateError> {
         let mut inner = Inner::default();
         state.scan(Table::Agents, b"", &mut |key, value| {
             let (Ok(name), Some(record)) = (std::str::from_utf8(key), AgentRecord::decode(value)) else {
@@ -388,6 +386,12 @@ impl Agents {
         inner.agents.iter().map(view).collect()
     }
 
+    /// How many agents there are, revoked ones included.
+    #[must_use]
+    pub fn known(&self) -> usize {
+        self.lock().agents.len()
+    }
+
     /// Connections of agents.
     #[must_use]
     pub fn connected(&self) -> usize {
@@ -403,7 +407,9 @@ impl Agents {
         let tokens = self.tokens()?;
         let mut stay = 0;
         for (key, record) in tokens {
-            if now_ms.saturating_sub(record.expires_ms) > TOKEN_MEMORY_MS && batch.len() < crate::state::BATCH_MAX_KEYS / 2 {
+            if now_ms.saturating_sub(record.expires_ms) > TOKEN_MEMORY_MS
+                && batch.len() < crate::state::BATCH_MAX_KEYS / 2
+            {
                 batch.delete(Table::EnrollTokens, key.0);
             } else {
                 stay += 1;

@@ -109,13 +109,7 @@ impl Authority {
     ///
     /// # Errors
     /// A request that is malformed or not signed by its key.
-    pub fn issue(
-        &self,
-        csr: &[u8],
-        name: &AgentName,
-        life: Duration,
-        now_secs: i64,
-    ) -> Result<Issued, AuthorityError> {
+    pub fn issue(&self, csr: &[u8], name: &AgentName, life: Duration, now_secs: i64) -> Result<Issued, AuthorityError> {
         let mut request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr))
             .map_err(|error| AuthorityError::Request(error.to_string()))?;
         let not_after_secs = now_secs.saturating_add(i64::try_from(life.as_secs()).unwrap_or(i64::MAX / 2));

@@ -170,6 +170,7 @@ impl Ingest {
             committed,
             sealing: None,
             maintained: Instant::now(),
+            committed_at: Instant::now(),
         };
         let thread = std::thread::Builder::new().name("ingest".into()).spawn(move || worker.run(queue))?;
         Ok((Self { events, room: Arc::new(Semaphore::new(QUEUE_BYTES)), stats, committed: commits }, thread))
@@ -210,6 +211,7 @@ struct Worker {
     committed: watch::Sender<u64>,
     sealing: Option<JoinHandle<()>>,
     maintained: Instant,
+    committed_at: Instant,
 }
 
 impl Worker {
@@ -217,7 +219,6 @@ impl Worker {
         let mut stop = None;
         while stop.is_none() {
             let Some(event) = queue.blocking_recv() else { break };
-            let begun = Instant::now();
             stop = self.take(event);
             // Frames that arrive while the last commit is young share the next one.
             loop {
@@ -226,7 +227,9 @@ impl Worker {
                     Ok(event) => self.waiting.push_back(event),
                     Err(_) if !self.core.is_dirty() => break,
                     Err(_) => {
-                        let left = Duration::from_millis(COMMIT_SPACING_MS).saturating_sub(begun.elapsed());
+                        // A quiet collector commits at once: the ack then rides on the transport's own.
+                        let spacing = Duration::from_millis(COMMIT_SPACING_MS);
+                        let left = spacing.saturating_sub(self.committed_at.elapsed());
                         if left.is_zero() || stop.is_some() {
                             break;
                         }
@@ -322,7 +325,9 @@ impl Worker {
             return;
         }
         let begun = Instant::now();
-        match self.core.commit() {
+        let committed = self.core.commit();
+        self.committed_at = Instant::now();
+        match committed {
             Ok(acks) => {
                 self.stats.commits.fetch_add(1, Ordering::Relaxed);
                 let spent_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);

@@ -20,9 +20,9 @@ use pitwatch_shared::control::{ALPN, ALPN_ENROLL, CloseCode, bounded_reason};
 use pitwatch_shared::identity::Fingerprint;
 use pitwatch_shared::identity::tls;
 use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
-use quinn::{Connection, Endpoint, IdleTimeout, Incoming, ServerConfig, TransportConfig, VarInt};
+use quinn::{AckFrequencyConfig, Connection, Endpoint, IdleTimeout, Incoming, ServerConfig, TransportConfig, VarInt};
 use rustls::pki_types::CertificateDer;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{debug, info, warn};
 
 use crate::agents::Agents;
@@ -30,7 +30,8 @@ use crate::authority::AuthorityError;
 use crate::clock::unix_ms;
 use crate::ingest::Ingest;
 
-/// Handshakes under way at once; more wait in the socket.
+/// Agents on their way in at once, from their first packet to their welcome; more wait in the socket. Without it a
+/// stampede that is more than the machine can take ends in time-outs of all instead of a queue.
 pub const HANDSHAKES_MAX: usize = 256;
 /// A handshake that takes longer is given up, seconds.
 pub const HANDSHAKE_TIMEOUT_SECS: u64 = 10;
@@ -48,6 +49,11 @@ const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 const SEND_WINDOW_BYTES: u64 = 256 * 1024;
 /// Streams that an agent may open: its lanes and two to spare.
 const UNI_STREAMS: u32 = 5;
+/// Agents may hold back their transport acks this long, milliseconds: longer than a tick, so that they ride on the
+/// next one instead of costing a packet each. Only our own acks wait for them, and nobody waits for those.
+const AGENT_ACK_DELAY_MS: u64 = 1_200;
+/// Packets that an agent may leave without a transport ack.
+const AGENT_ACK_PACKETS: u32 = 8;
 
 /// What the listener counts.
 #[derive(Debug, Default)]
@@ -133,8 +139,12 @@ fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
 }
 
 fn transport() -> TransportConfig {
+    let mut acks = AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(VarInt::from_u32(AGENT_ACK_PACKETS))
+        .max_ack_delay(Some(Duration::from_millis(AGENT_ACK_DELAY_MS)));
     let mut transport = TransportConfig::default();
     transport
+        .ack_frequency_config(Some(acks))
         // Only the control stream; every permitted stream costs memory a connection.
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
         .max_concurrent_uni_streams(VarInt::from_u32(UNI_STREAMS))
@@ -142,6 +152,8 @@ fn transport() -> TransportConfig {
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
         .send_window(SEND_WINDOW_BYTES)
         .datagram_receive_buffer_size(None)
+        // Answers are a packet each; with it quinn keeps room for ten beside every connection.
+        .enable_segmentation_offload(false)
         .max_idle_timeout(IdleTimeout::try_from(Duration::from_secs(IDLE_TIMEOUT_SECS)).ok());
     transport
 }
@@ -163,10 +175,8 @@ pub async fn serve(endpoint: Endpoint, shared: Arc<Shared>, mut stop: watch::Rec
         }
         let shared = shared.clone();
         tokio::spawn(async move {
-            let connection = handshake(incoming, &shared).await;
-            drop(permit);
-            if let Some(connection) = connection {
-                attend(connection, &shared).await;
+            if let Some(connection) = handshake(incoming, &shared).await {
+                attend(connection, permit, &shared).await;
             }
         });
     }
@@ -195,9 +205,10 @@ async fn handshake(incoming: Incoming, shared: &Shared) -> Option<Connection> {
     }
 }
 
-async fn attend(connection: Connection, shared: &Arc<Shared>) {
+async fn attend(connection: Connection, permit: OwnedSemaphorePermit, shared: &Arc<Shared>) {
     let data = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
     if data.and_then(|data| data.protocol).as_deref() == Some(ALPN_ENROLL) {
+        drop(permit);
         enrolment::answer(&connection, shared).await;
         return;
     }
@@ -209,7 +220,7 @@ async fn attend(connection: Connection, shared: &Arc<Shared>) {
     };
     match shared.agents.admit(fingerprint, &connection, unix_ms()) {
         Ok(admitted) => {
-            let end = session::serve(&connection, &admitted, fingerprint, shared).await;
+            let end = session::serve(&connection, permit, &admitted, fingerprint, shared).await;
             shared.agents.left(&admitted.name, admitted.session, unix_ms());
             match end {
                 session::End::Fault(reason) => {

@@ -100,8 +100,7 @@ pub async fn run(
         .await
         .with_context(|| format!("cannot listen for HTTP on TCP {}", config.http.listen))?;
     let addresses = Addresses { agents: endpoint.local_addr()?, http: http.local_addr()? };
-    let shared =
-        Arc::new(Shared { agents: agents.clone(), ingest: ingest.clone(), stats: ListenStats::default() });
+    let shared = Arc::new(Shared { agents: agents.clone(), ingest: ingest.clone(), stats: ListenStats::default() });
     let telemetry = Arc::new(Telemetry {
         history: history.clone(),
         ingest: ingest.clone(),

@@ -98,11 +98,8 @@ impl RuleSource {
     /// Over a history.
     #[must_use]
     pub fn new(source: HistorySource, ingest: Ingest) -> Self {
-        let options = EngineOptions {
-            max_samples: RULE_SAMPLES_MAX,
-            timeout_ms: RULE_TIMEOUT_MS,
-            ..EngineOptions::default()
-        };
+        let options =
+            EngineOptions { max_samples: RULE_SAMPLES_MAX, timeout_ms: RULE_TIMEOUT_MS, ..EngineOptions::default() };
         Self {
             source,
             engine: Engine::new(options),

@@ -45,9 +45,8 @@ impl AlertStore {
     /// The store's.
     pub fn load(&self) -> Result<Stored, StateError> {
         let mut stored = Stored::default();
-        self.state.scan(Table::Alerts, b"", &mut |key, value| {
-            keep(serde_json::from_slice(value), key, &mut stored.alerts)
-        })?;
+        self.state
+            .scan(Table::Alerts, b"", &mut |key, value| keep(serde_json::from_slice(value), key, &mut stored.alerts))?;
         self.state.scan(Table::Notifications, b"", &mut |key, value| {
             keep(serde_json::from_slice(value), key, &mut stored.deliveries)
         })?;

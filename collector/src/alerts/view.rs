@@ -7,7 +7,7 @@ use pitwatch_alerting::rules::RuleKind as Kind;
 use pitwatch_promql::Expr;
 
 use super::{Alerts, Inner};
-use crate::api::{AlertInfo, AlertState, Alarms, ReceiverStatus, RuleGroupInfo, RuleHealth, RuleInfo, RuleKind};
+use crate::api::{Alarms, AlertInfo, AlertState, ReceiverStatus, RuleGroupInfo, RuleHealth, RuleInfo, RuleKind};
 use crate::clock::unix_ms;
 
 const MS_PER_SEC: f64 = 1000.0;

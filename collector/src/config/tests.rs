@@ -23,7 +23,8 @@ fn the_packaged_file_is_good() {
 
 #[test]
 fn receivers_come_from_the_file_or_the_environment() {
-    let text = "[receivers.ops]\nkind = \"slack\"\nurl_env = \"HOOK\"\n[receivers.all]\nurl = \"http://127.0.0.1:9/x\"\n";
+    let text =
+        "[receivers.ops]\nkind = \"slack\"\nurl_env = \"HOOK\"\n[receivers.all]\nurl = \"http://127.0.0.1:9/x\"\n";
     let variable = |name: &str| (name == "HOOK").then(|| "https://hooks.example/secret".to_owned());
     let config = Config::parse(text, Path::new("c.toml"), variable).unwrap();
     let [all, ops] = &config.alerting.receivers[..] else { panic!("{config:?}") };
@@ -55,5 +56,8 @@ fn a_receiver_has_one_address() {
     let told = parse("[receivers.ops]\nkind = \"slack\"\n").unwrap_err();
     assert_eq!(told, "c.toml:1: receivers.ops: give exactly one of url, url_env and url_file");
     let told = parse("[receivers.ops]\nurl = \"ftp://x\"\n").unwrap_err();
-    assert_eq!(told, "c.toml:2: receivers.ops.url: not an HTTP address; give an address that begins with http:// or https://");
+    assert_eq!(
+        told,
+        "c.toml:2: receivers.ops.url: not an HTTP address; give an address that begins with http:// or https://"
+    );
 }

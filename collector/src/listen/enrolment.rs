@@ -18,8 +18,7 @@ const REFUSAL_PAUSE_MS: u64 = 200;
 pub async fn answer(connection: &Connection, shared: &Shared) {
     let from = connection.remote_address();
     let exchange = async {
-        let (mut send, mut receive) =
-            connection.accept_bi().await.map_err(|error| End::Gone(error.to_string()))?;
+        let (mut send, mut receive) = connection.accept_bi().await.map_err(|error| End::Gone(error.to_string()))?;
         let request: Enroll = read_message(&mut receive, connection).await?;
         let granted = shared.agents.enroll(&request, unix_ms());
         let answer = match granted {

@@ -53,9 +53,8 @@ impl Keys {
         let mut id_key = [0; ID_KEY_BYTES];
         id_key.copy_from_slice(id);
         let id_key = u64::from_le_bytes(id_key);
-        let generator = move || -> Box<dyn ConnectionIdGenerator> {
-            Box::new(HashedConnectionIdGenerator::from_key(id_key))
-        };
+        let generator =
+            move || -> Box<dyn ConnectionIdGenerator> { Box::new(HashedConnectionIdGenerator::from_key(id_key)) };
         config.cid_generator(generator).min_reset_interval(MIN_RESET_INTERVAL);
         config
     }
