@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use pitwatch_shared::control::CloseCode;
 use pitwatch_shared::delivery::Backlog;
+use pitwatch_shared::error_chain;
 use pitwatch_shared::identity::tls::{self, Credentials, Trust};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{AckFrequencyConfig, ClientConfig, ConnectionError, Endpoint, IdleTimeout, TransportConfig, VarInt};
@@ -179,7 +180,7 @@ pub async fn run<B: Backlog + Send + 'static>(
                 stats.failures.fetch_add(1, Ordering::Relaxed);
                 let pause_ms = if error.is_refusal() { REFUSED_PAUSE_MS } else { backoff.next_ms() };
                 // The same trouble every few seconds is said once.
-                let text = chain(&error);
+                let text = error_chain(&error);
                 if text != said {
                     warn!(retry_in_ms = pause_ms, "{text}");
                     said = text;
@@ -218,18 +219,6 @@ impl Backoff {
         self.attempt += 1;
         fastrand::u64(0..=step.max(self.spread_ms).min(BACKOFF_MAX_MS))
     }
-}
-
-/// The error and its sources in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 /// A client endpoint for one connection to `address`.

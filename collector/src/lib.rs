@@ -29,15 +29,4 @@ pub mod source;
 pub mod state;
 pub mod telemetry;
 
-/// An error and its sources in one line.
-#[must_use]
-pub fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
-}
+pub use pitwatch_shared::error_chain;

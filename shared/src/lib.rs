@@ -18,3 +18,16 @@ pub mod limits;
 pub mod model;
 pub mod settings;
 pub mod wire;
+
+/// An error and its sources in one line.
+#[must_use]
+pub fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
