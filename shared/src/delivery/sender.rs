@@ -12,6 +12,10 @@ use bytes::Bytes;
 
 use crate::model::Mark;
 
+/// After a lost numbering the sender goes on this many epochs after the last durable one: frames of the starts just
+/// before the loss may have reached the collector and not yet its disk, and their epochs must not be used again.
+pub const EPOCHS_SKIPPED: u64 = 1 << 16;
+
 /// A numbered frame that waits for its ack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
@@ -214,7 +218,9 @@ impl<B: Backlog> Sender<B> {
         self.disconnected();
         self.connected = true;
         match durable {
-            Some(durable) if durable > self.last_queued => self.begin_epoch(durable.epoch + 1),
+            Some(durable) if durable > self.last_queued => {
+                self.begin_epoch(durable.epoch.saturating_add(EPOCHS_SKIPPED))
+            }
             Some(durable) => self.release(durable),
             None => {}
         }
@@ -307,10 +313,14 @@ impl<B: Backlog> Sender<B> {
     /// Drops what is over the age limit.
     pub fn expire(&mut self, now_ms: i64) {
         let oldest_ms = now_ms.saturating_sub(self.limits.age_ms);
+        let stored = self.backlog.last().is_some();
         self.backlog.expire(oldest_ms);
         while self.tail.front().is_some_and(|frame| frame.queued_ms < oldest_ms) {
             self.stats.dropped_age += self.drop_oldest_of_tail();
         }
+        // If the last frame went with the backlog, the next one has nothing to go on.
+        let emptied = stored && self.backlog.last().is_none() && self.tail.is_empty();
+        self.chain_broken |= emptied && self.position != Some(self.last_queued);
     }
 
     /// When the oldest frame in memory was queued, milliseconds since the Unix epoch.
