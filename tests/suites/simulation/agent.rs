@@ -215,10 +215,13 @@ impl Agent {
         true
     }
 
-    /// The ack for `mark` came: what was sent before it on that connection is durable for ever.
+    /// The ack for `mark` came: what was sent before it on that connection is durable for ever. Of earlier lives' frames
+    /// that is not sure: one that was dropped and counted, and whose failed write reached the disk after all, comes too
+    /// late and passes for a duplicate.
     pub(crate) fn acknowledged(&mut self, mark: Mark, sent: impl Iterator<Item = Mark>) {
         self.acked = self.acked.max(Some(mark));
-        for mark in sent {
+        let epoch = self.process.as_ref().map(|process| process.epoch);
+        for mark in sent.filter(|mark| Some(mark.epoch) == epoch) {
             if let Some(Some(tick)) = self.frames.get(&mark) {
                 self.ticks[*tick].acked = true;
             }
