@@ -41,6 +41,8 @@ pub const CONNECTIONS_MAX: usize = 20_000;
 pub const IDLE_TIMEOUT_SECS: u64 = 30;
 /// Size of the UDP socket's buffers, bytes. A fleet that comes back at once overflows the system's default.
 pub const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+/// At the end the goodbyes are given this long to leave.
+const CLOSE_LINGER: Duration = Duration::from_millis(500);
 /// Bytes that an agent may send ahead on one stream.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// Bytes that an agent may send ahead on its connection.
@@ -181,7 +183,9 @@ pub async fn serve(endpoint: Endpoint, shared: Arc<Shared>, mut stop: watch::Rec
         });
     }
     endpoint.close(VarInt::from_u32(CloseCode::Stopping as u32), b"the collector is stopping; come back soon");
-    endpoint.wait_idle().await;
+    // The word is on its way at once. What the wait would add is only the transport's own: it remembers each connection
+    // for some round trips, and those who missed the word learn of the restart by a reset.
+    let _ = tokio::time::timeout(CLOSE_LINGER, endpoint.wait_idle()).await;
 }
 
 async fn handshake(incoming: Incoming, shared: &Shared) -> Option<Connection> {

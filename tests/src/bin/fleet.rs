@@ -142,7 +142,10 @@ fn verdicts(outcomes: &[Outcome]) {
         }
         if let Some([planned, crash]) = returns {
             let (all, most) = (planned.of(1.0, *agents), crash.of(0.95, *agents));
-            println!("{agents} agents: all back {all:.1} s after a planned restart; target 15: {}", verdict(all <= 15.0));
+            println!(
+                "{agents} agents: all back {all:.1} s after a planned restart; target 15: {}",
+                verdict(all <= 15.0)
+            );
             println!("{agents} agents: 95% back {most:.1} s after kill -9; target 20: {}", verdict(most <= 20.0));
         }
     }

@@ -45,7 +45,11 @@ impl Pattern {
                 2 => ("fleet_requests_total", MetricType::Counter),
                 _ => ("fleet_waiting", MetricType::Gauge),
             };
-            all.push(SeriesDef { slot: nth as Slot, kind, labels: labels(name, [("part", nth.to_string().as_str())])? });
+            all.push(SeriesDef {
+                slot: nth as Slot,
+                kind,
+                labels: labels(name, [("part", nth.to_string().as_str())])?,
+            });
         }
         Ok(Self { series: all, recorded: Vec::new() })
     }

@@ -158,12 +158,7 @@ fn start(
     Ok((collector, fleet, begun, Steady { base_bytes, ..Steady::default() }))
 }
 
-fn measure(
-    collector: &mut Collector,
-    fleet: &Fleet,
-    window: Duration,
-    steady: &mut Steady,
-) -> anyhow::Result<()> {
+fn measure(collector: &mut Collector, fleet: &Fleet, window: Duration, steady: &mut Steady) -> anyhow::Result<()> {
     let api = collector.api()?;
     fleet.keep_latencies(true);
     let (begun, before) = (Instant::now(), fleet.traffic());
