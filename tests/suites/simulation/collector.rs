@@ -105,11 +105,7 @@ impl Process {
 
     /// Takes a frame; acks that came of it, if it had to commit first. A fault of the sender is a violation: the
     /// senders here have none.
-    pub(crate) fn frame(
-        &mut self,
-        frame: Arrived,
-        coverage: &mut Coverage,
-    ) -> Result<Vec<(SourceName, Mark)>, String> {
+    pub(crate) fn frame(&mut self, frame: Arrived, coverage: &mut Coverage) -> Result<Vec<(SourceName, Mark)>, String> {
         if self.stalled {
             self.waiting.push_back(frame);
             return Ok(Vec::new());

@@ -298,7 +298,8 @@ impl World {
             let session = process.current.get(&agent);
             let due_ms = self.now_ms + self.rng.i64(0..=self.plan.delay_ms);
             let mut links = self.links.iter_mut();
-            let link = links.find(|link| link.agent == agent && link.collector_side && link.session.as_ref() == session);
+            let link =
+                links.find(|link| link.agent == agent && link.collector_side && link.session.as_ref() == session);
             if let Some(link) = link {
                 link.down.send(due_ms, Down::Ack(*mark));
                 sent += 1;
@@ -361,7 +362,10 @@ impl World {
             let durable = process.durable(&agent.source);
             if durable < agent.acked {
                 let name = &agent.name;
-                return Err(format!("{name}: {:?} was acknowledged, after a restart there is {durable:?}", agent.acked));
+                return Err(format!(
+                    "{name}: {:?} was acknowledged, after a restart there is {durable:?}",
+                    agent.acked
+                ));
             }
         }
         Ok(())
