@@ -24,8 +24,10 @@ pub(crate) struct Screen {
     pub(crate) clock: Clock,
     /// Whether to colour.
     pub(crate) color: bool,
-    /// Columns.
+    /// Columns of a chart.
     pub(crate) width: usize,
+    /// Columns of the terminal, if it is one.
+    pub(crate) columns: Option<usize>,
 }
 
 /// What a command says.
@@ -78,7 +80,7 @@ fn list<T>(
 ) -> Result<Report, CliError> {
     let (table, is_bad_news) = arrange(&answer.data, screen);
     let text = match args.output {
-        ListFormat::Table => table.to_text(screen.color),
+        ListFormat::Table => table.to_text(screen.color, screen.columns),
         ListFormat::Csv => table.to_csv(),
         ListFormat::Json => with_line_feed(answer.body),
     };

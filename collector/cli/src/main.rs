@@ -34,8 +34,9 @@ fn main() -> ExitCode {
     let args = Args::parse();
     install_crypto();
     let wants_color = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let screen =
-        Screen { clock: Clock::system(), color: wants_color && io::stdout().is_terminal(), width: terminal_width() };
+    let (is_terminal, width) = (io::stdout().is_terminal(), terminal_width());
+    let columns = is_terminal.then_some(width);
+    let screen = Screen { clock: Clock::system(), color: wants_color && is_terminal, width, columns };
     match run(&args, &screen) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {

@@ -1,5 +1,10 @@
 //! Lists for people and for programs: aligned columns with a little colour, and CSV of the exact values.
 
+/// Spaces between columns.
+const GAP: usize = 2;
+/// What is left of the last column, however narrow the terminal.
+const LAST_COLUMN_MIN: usize = 10;
+
 /// How a cell stands out. Colour never stands alone: the text says the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Tone {
@@ -106,16 +111,20 @@ impl Table {
         self
     }
 
-    /// For people. A table without rows is its summary.
-    pub(crate) fn to_text(&self, color: bool) -> String {
+    /// For people. A table without rows is its summary. On a terminal of `columns` the last column is cut to fit.
+    pub(crate) fn to_text(&self, color: bool, columns: Option<usize>) -> String {
         let mut out = String::new();
         if !self.rows.is_empty() {
             let titles: Vec<Cell> =
                 self.columns.iter().map(|column| Cell::new(&*column.title).tone(Tone::Faint)).collect();
             let rows = || std::iter::once(&titles).chain(&self.rows);
-            let widths: Vec<usize> = (0..self.columns.len())
+            let mut widths: Vec<usize> = (0..self.columns.len())
                 .map(|at| rows().map(|row| row.get(at).map_or(0, |cell| width(&cell.text))).max().unwrap_or(0))
                 .collect();
+            if let (Some(columns), Some((last, others))) = (columns, widths.split_last_mut()) {
+                let left = columns.saturating_sub(others.iter().map(|width| width + GAP).sum());
+                *last = (*last).min(left.max(LAST_COLUMN_MIN));
+            }
             for row in rows() {
                 out.push_str(&self.line(row, &widths, color));
                 out.push('\n');
@@ -141,15 +150,15 @@ impl Table {
         let mut line = String::new();
         let mut gap = 0;
         for ((cell, column), total) in row.iter().zip(&self.columns).zip(widths) {
-            let text = one_line(&cell.text);
+            let text = cut(&one_line(&cell.text), *total);
             let pad = total - width(&cell.text).min(*total);
             let before = gap + if column.right { pad } else { 0 };
             if !text.is_empty() {
                 line.push_str(&" ".repeat(before));
                 line.push_str(&cell.tone.paint(&text, color));
-                gap = 2 + if column.right { 0 } else { pad };
+                gap = GAP + if column.right { 0 } else { pad };
             } else {
-                gap += 2 + total;
+                gap += GAP + total;
             }
         }
         line
@@ -171,6 +180,14 @@ pub(crate) fn csv_line<'a>(values: impl Iterator<Item = &'a str>) -> String {
 /// The text on one line and without control characters, which a terminal would obey.
 pub(crate) fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// The text in at most so many columns.
+fn cut(text: &str, columns: usize) -> String {
+    if width(text) <= columns {
+        return text.to_owned();
+    }
+    text.chars().take(columns.saturating_sub(1)).chain(['…']).collect()
 }
 
 /// Columns that a terminal gives the text; ours are all of width one.
@@ -196,22 +213,28 @@ mod tests {
 
     #[test]
     fn columns_are_aligned() {
-        insta::assert_snapshot!(table().to_text(false), @r#"
+        insta::assert_snapshot!(table().to_text(false, None), @r#"
         HOST      NOTE      CPU
         db-1                12%
         lobby-15  a "b", c    –
         2 hosts
         "#);
         let empty = Table::new(vec![Column::left("A", "a")]).summary("0 hosts");
-        assert_eq!(empty.to_text(false), "0 hosts\n");
+        assert_eq!(empty.to_text(false, None), "0 hosts\n");
+        let mut long = Table::new(vec![Column::left("A", "a"), Column::left("B", "b")]);
+        long.push(vec![Cell::new("x".repeat(9)), Cell::new("y".repeat(99))]);
+        insta::assert_snapshot!(long.to_text(false, Some(30)), @r"
+        A          B
+        xxxxxxxxx  yyyyyyyyyyyyyyyyyy…
+        ");
     }
 
     #[test]
     fn colour_only_where_it_is_wanted_and_control_characters_never() {
-        assert!(table().to_text(true).contains("\x1b[1;31ma \"b\", c\x1b[0m"));
+        assert!(table().to_text(true, None).contains("\x1b[1;31ma \"b\", c\x1b[0m"));
         let mut table = Table::new(vec![Column::left("A", "a")]);
         table.push(vec![Cell::new("x\x1b[2Jy")]);
-        assert!(!table.to_text(false).contains('\x1b'));
+        assert!(!table.to_text(false, None).contains('\x1b'));
     }
 
     #[test]

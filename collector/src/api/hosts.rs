@@ -30,9 +30,9 @@ const CPU: &str = r#"1 - sum by (instance) (rate(node_cpu_seconds_total{mode=~"i
 /// The share of memory that programs cannot have.
 const MEMORY: &str = "1 - max by (instance) (node_memory_MemAvailable_bytes)
   / max by (instance) (node_memory_MemTotal_bytes)";
-/// The share of each real filesystem that is taken.
+/// The share of each real filesystem that is taken: those of the stock rules.
 const DISKS: &str = r#"max by (instance, mountpoint) (1 -
-  node_filesystem_avail_bytes{fstype!~"tmpfs|ramfs|devtmpfs|squashfs|overlay|iso9660|erofs|fuse.*|nfs.*"}
+  node_filesystem_avail_bytes{fstype!~"tmpfs|devtmpfs|ramfs|squashfs|iso9660|erofs|efivarfs|nsfs|fuse.*"}
   / (node_filesystem_size_bytes > 0))"#;
 /// Bytes a second, both ways, over real interfaces.
 const NETWORK: &str = r#"sum by (instance) (rate(node_network_receive_bytes_total{device!="lo"}[1m]))

@@ -66,7 +66,7 @@ fn overview(hosts: &Hosts) -> String {
     let (well, alerting, silent) = (count("well"), count("alerting"), count("silent"));
     let mut out = head(&format!("Pitwatch: {alerting} alerting, {silent} silent"));
     let _ = write!(out, "<meta http-equiv=\"refresh\" content=\"{REFRESH_SECS}\"><h1>Pitwatch</h1>");
-    let _ = write!(out, "<p>{} hosts: {well} well, {alerting} alerting, {silent} silent</p>", hosts.hosts.len());
+    let _ = write!(out, "<p>Hosts: {well} well, {alerting} alerting, {silent} silent</p>");
     if hosts.hosts.is_empty() {
         out.push_str("<p>Enrol the first host with the line that <code>pitwatch token create</code> prints.</p>");
     } else {

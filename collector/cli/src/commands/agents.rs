@@ -92,10 +92,10 @@ mod tests {
                  "fingerprint":"ef","clock_skew_ms":null,"frames":0,"lost_frames":0}]}"#,
         )
         .unwrap();
-        let screen = Screen { clock: Clock::utc(1_000_000), color: false, width: 100 };
+        let screen = Screen { clock: Clock::utc(1_000_000), color: false, width: 100, columns: None };
         let (table, is_bad_news) = arrange(&data, &screen);
         assert!(is_bad_news);
-        insta::assert_snapshot!(table.to_text(false), @"
+        insta::assert_snapshot!(table.to_text(false, None), @"
         AGENT      STATE        SINCE  LAST SAMPLE  ADDRESS         CERTIFICATE   CLOCK  LOST  VERSION
         rgs-us-11  … away       4 min  4 min 1 s    –               ended        -4.2 s     2  0.3.0
         lobby-1    ✔ connected  60 s   now          10.0.0.7:51000  10 d left     12 ms     0  0.3.1

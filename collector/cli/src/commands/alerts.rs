@@ -101,10 +101,10 @@ mod tests {
                 {"name":"ok","pending":0,"delivered":1,"failed":1,"last_error":"HTTP 500","last_success_ms":1}]}"#,
         )
         .unwrap();
-        let screen = Screen { clock: Clock::utc(1_000_000), color: false, width: 100 };
+        let screen = Screen { clock: Clock::utc(1_000_000), color: false, width: 100, columns: None };
         let (table, is_bad_news) = arrange(&data, &screen);
         assert!(is_bad_news);
-        insta::assert_snapshot!(table.to_text(false), @"
+        insta::assert_snapshot!(table.to_text(false, None), @"
         STATE      ALERT     SEVERITY  HOST     FOR       VALUE  WHAT
         ✖ firing   DiskFull  critical  db-eu-3  8 min      0.91  /data is full
         ✖ firing   Clock     warning   b        15 min  no data
@@ -113,6 +113,6 @@ mod tests {
         receiver chat: 3 waiting, last delivered 10 min ago: HTTP 500
         ");
         let (table, is_bad_news) = arrange(&AlertsData { alerts: Vec::new(), receivers: Vec::new() }, &screen);
-        assert_eq!((table.to_text(false).as_str(), is_bad_news), ("no alerts\n", false));
+        assert_eq!((table.to_text(false, None).as_str(), is_bad_news), ("no alerts\n", false));
     }
 }

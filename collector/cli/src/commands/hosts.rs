@@ -87,10 +87,10 @@ mod tests {
                  "software":"0.3.1"}]}"#,
         )
         .unwrap();
-        let screen = Screen { clock: Clock::utc(1_000_000), color: false, width: 100 };
+        let screen = Screen { clock: Clock::utc(1_000_000), color: false, width: 100, columns: None };
         let (table, is_bad_news) = arrange(&data, &screen);
         assert!(is_bad_news);
-        insta::assert_snapshot!(table.to_text(false), @"
+        insta::assert_snapshot!(table.to_text(false, None), @"
         HOST       ROLE      STATE       CPU  MEM  DISK             NET  SINCE  AGENT  ALERTS
         db-eu-3    database  ✖ alerting  12%  64%  91% /data  41.2 MB/s  8 min  0.3.1  DiskFull
         rgs-us-11  game      … silent      –    –  –                  –  4 min  0.3.0
@@ -105,7 +105,7 @@ mod tests {
         ");
         let (table, is_bad_news) = arrange(&HostsData { hosts: Vec::new() }, &screen);
         assert!(!is_bad_news);
-        insta::assert_snapshot!(table.to_text(false), @"
+        insta::assert_snapshot!(table.to_text(false, None), @"
         0 hosts: enrol the first with the line that `pitwatch token create` prints
         ");
     }

@@ -47,7 +47,7 @@ pub(super) async fn run(args: &QueryArgs, client: &Client, screen: &Screen) -> R
     let text = match args.output {
         QueryFormat::Json => with_line_feed(answer.body),
         QueryFormat::Csv => write::csv(&answer.data),
-        QueryFormat::Table => write::table(&answer.data, unit, screen).to_text(screen.color),
+        QueryFormat::Table => write::table(&answer.data, unit, screen).to_text(screen.color, screen.columns),
         QueryFormat::Plot => plot(answer.data, when, unit, screen),
     };
     Ok(Report { text, warnings: answer.warnings, is_bad_news: false })

@@ -73,10 +73,10 @@ mod tests {
                  "evaluationTime":0.001,"labels":{}}]}]}"#,
         )
         .unwrap();
-        let screen = Screen { clock: Clock::utc(0), color: false, width: 100 };
+        let screen = Screen { clock: Clock::utc(0), color: false, width: 100, columns: None };
         let (table, is_bad_news) = arrange(&data, &screen);
         assert!(is_bad_news);
-        insta::assert_snapshot!(table.to_text(false), @"
+        insta::assert_snapshot!(table.to_text(false, None), @"
         HEALTH  STATE     RULE      KIND       GROUP  FILE                          EVERY    TOOK  QUERY
         ✖ err             a:b       recording  node   /etc/pitwatch/rules/node.yml    5 s    1 ms  a + b
         ✔ ok    ✖ firing  HighLoad  alerting   node   /etc/pitwatch/rules/node.yml    5 s  420 µs  node_load1 > 4

@@ -16,7 +16,7 @@ pub(super) async fn run(format: ListFormat, client: &Client, screen: &Screen) ->
     let text = match format {
         ListFormat::Json => with_line_feed(answer.body),
         ListFormat::Csv => figures(data, screen).to_csv(),
-        ListFormat::Table => headline(data, screen) + &figures(data, screen).to_text(screen.color),
+        ListFormat::Table => headline(data, screen) + &figures(data, screen).to_text(screen.color, screen.columns),
     };
     Ok(Report { text, warnings: answer.warnings, is_bad_news: is_bad_news(data) })
 }
@@ -137,9 +137,9 @@ mod tests {
                           "ingest":{"samples_per_second":604.2,"lanes":{"metrics":{"frames":3}},"last_error":null}}}"#,
         )
         .unwrap();
-        let screen = Screen { clock: Clock::utc(1_772_331_247_000), color: false, width: 100 };
+        let screen = Screen { clock: Clock::utc(1_772_331_247_000), color: false, width: 100, columns: None };
         assert!(is_bad_news(&data));
-        insta::assert_snapshot!(headline(&data, &screen) + &figures(&data, &screen).to_text(false), @"
+        insta::assert_snapshot!(headline(&data, &screen) + &figures(&data, &screen).to_text(false, None), @"
         pitwatch-collector 0.1.0, up 3 h 7 min  ✖ not ready: the disk is full: no frame is acknowledged
         agents: 1 away, 3 connected
         alerts: none

@@ -137,7 +137,7 @@ mod tests {
     use crate::clock::Clock;
 
     fn screen() -> Screen {
-        Screen { clock: Clock::utc(1_772_331_247_000), color: false, width: 100 }
+        Screen { clock: Clock::utc(1_772_331_247_000), color: false, width: 100, columns: None }
     }
 
     fn token(text: &str, expires_ms: Option<i64>) -> NewToken {
@@ -182,7 +182,7 @@ mod tests {
               "enroll":[{"id":"9f8e7d6c5b4a","name":null,"expires_ms":1772331000000,"used":true}]}"#,
         )
         .unwrap();
-        insta::assert_snapshot!(arrange(&data, &screen()).0.to_text(false), @"
+        insta::assert_snapshot!(arrange(&data, &screen()).0.to_text(false, None), @"
         KIND   ID            FOR       ROLE    ENDS           LAST USED
         api    0a1b2c3d4e5f  grafana   viewer  never          47 s ago
         api    1a1b2c3d4e5f  ci        admin   in 1 d         never

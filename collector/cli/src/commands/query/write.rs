@@ -160,8 +160,8 @@ mod tests {
     }
 
     fn text(json: &str, query: &str) -> String {
-        let screen = Screen { clock: Clock::utc(1_772_331_247_000), color: false, width: 100 };
-        table(&data(json), of_query(query), &screen).to_text(false)
+        let screen = Screen { clock: Clock::utc(1_772_331_247_000), color: false, width: 100, columns: None };
+        table(&data(json), of_query(query), &screen).to_text(false, None)
     }
 
     const VECTOR: &str = r#"{"resultType":"vector","result":[
