@@ -1,6 +1,7 @@
 //! The collector at work: everything opened in order, joined, and stopped in the other order.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
-use crate::access::Access;
+use crate::access::{Access, AccessError};
 use crate::agents::Agents;
 use crate::alerts::Alerts;
 use crate::alerts::rules::RuleSource;
@@ -33,6 +34,8 @@ use crate::telemetry::Telemetry;
 const CLOSE_TIMEOUT_SECS: u64 = 3;
 /// Tokens' last uses are stored this often, seconds.
 const SAVE_USES_SECS: u64 = 60;
+/// The local command line's file is tried again after this, seconds.
+const LOCAL_FILE_RETRY_SECS: u64 = 5;
 
 /// Where a running collector was reached, once it is.
 #[derive(Clone, Copy, Debug)]
@@ -113,7 +116,9 @@ pub async fn run(
         started_ms,
         stopping: AtomicBool::new(false),
     });
-    access.write_local_file(&dir, &format!("http://{}", addresses.http))?;
+    let local = LocalFile { access: access.clone(), dir, url: format!("http://{}", addresses.http) };
+    // A full disk must not keep the collector from serving: it would be gone just when somebody has to look.
+    let unwritten = local.write().inspect_err(|error| warn!("{}", crate::error_chain(error))).is_err();
     let router = api::router(App {
         history: history.clone(),
         engine: EngineOptions::default(),
@@ -122,11 +127,14 @@ pub async fn run(
         fleet: Arc::new(Registry { agents: agents.clone(), history }),
         alarms: alerts.clone(),
         vitals: telemetry.clone(),
-        agents_address: config.agents.address.clone(),
+        agents_address: Some(config.agents.address.clone().unwrap_or_else(|| guessed_address(addresses.agents))),
         started_ms,
     });
 
     let (stop_parts, stopped) = watch::channel(false);
+    if unwritten {
+        tokio::spawn(local.write_later(stopped.clone()));
+    }
     let agents_served = tokio::spawn(listen::serve(endpoint, shared, stopped.clone()));
     let parts = [
         tokio::spawn(telemetry.clone().run(stopped.clone())),
@@ -162,6 +170,45 @@ pub async fn run(
     let _ = tokio::time::timeout(patience, http_served).await;
     info!("stopped");
     Ok(())
+}
+
+/// How the command line of this host finds the collector and its token.
+struct LocalFile {
+    access: Arc<Access>,
+    dir: PathBuf,
+    url: String,
+}
+
+impl LocalFile {
+    fn write(&self) -> Result<(), AccessError> {
+        self.access.write_local_file(&self.dir, &self.url).map(drop)
+    }
+
+    /// Tries again until it is written, or until `stop`.
+    async fn write_later(self, mut stop: watch::Receiver<bool>) {
+        let this = Arc::new(self);
+        loop {
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                () = tokio::time::sleep(Duration::from_secs(LOCAL_FILE_RETRY_SECS)) => {}
+            }
+            let local = this.clone();
+            if let Ok(Ok(())) = tokio::task::spawn_blocking(move || local.write()).await {
+                info!("the command line of this host finds the collector again");
+                return;
+            }
+        }
+    }
+}
+
+/// How agents may reach the listener, where the configuration does not say: this host's name, unless one address was
+/// chosen.
+fn guessed_address(listener: SocketAddr) -> String {
+    if !listener.ip().is_unspecified() {
+        return listener.to_string();
+    }
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}:{}", host.trim(), listener.port())
 }
 
 async fn save_uses(access: Arc<Access>, mut stop: watch::Receiver<bool>) {

@@ -219,7 +219,7 @@ impl<B: Backlog> Sender<B> {
         self.connected = true;
         match durable {
             Some(durable) if durable > self.last_queued => {
-                self.begin_epoch(durable.epoch.saturating_add(EPOCHS_SKIPPED))
+                self.begin_epoch(durable.epoch.saturating_add(EPOCHS_SKIPPED));
             }
             Some(durable) => self.release(durable),
             None => {}
