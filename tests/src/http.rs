@@ -12,6 +12,9 @@ const TIMEOUT_SECS: u64 = 30;
 /// One sample of an answer: labels and value.
 pub type Row = (BTreeMap<String, String>, f64);
 
+/// One series of an answer: labels, and samples as (milliseconds since the Unix epoch, value), ascending.
+pub type Series = (BTreeMap<String, String>, Vec<(i64, f64)>);
+
 /// A client with a token.
 #[derive(Debug)]
 pub struct Api {
@@ -80,11 +83,7 @@ impl Api {
     ///
     /// # Errors
     /// As [`Api::query`].
-    pub fn samples(
-        &self,
-        selector: &str,
-        secs: u64,
-    ) -> anyhow::Result<Vec<(BTreeMap<String, String>, Vec<(i64, f64)>)>> {
+    pub fn samples(&self, selector: &str, secs: u64) -> anyhow::Result<Vec<Series>> {
         let (status, body) = self.get("/api/v1/query", &[("query", &format!("{selector}[{secs}s]"))])?;
         anyhow::ensure!(status == 200, "HTTP {status}: {body}");
         let series = body["data"]["result"].as_array().context("no result")?;
