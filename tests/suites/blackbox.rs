@@ -8,6 +8,7 @@
 //! - `disk`: a full disk.
 //! - `away`: the collector is not there for a while.
 //! - `damage`: torn and flipped bytes.
+//! - `loss`: packets lost, doubled and out of order.
 //! - `alerts`: webhooks, restarts, agents that fall silent.
 //! - `settings`: mistakes in configurations, roles of tokens, stock rules.
 
@@ -29,6 +30,8 @@ mod disk;
 mod identity;
 #[path = "blackbox/kills.rs"]
 mod kills;
+#[path = "blackbox/loss.rs"]
+mod loss;
 #[path = "blackbox/settings.rs"]
 mod settings;
 #[path = "blackbox/vitals.rs"]

@@ -73,11 +73,23 @@ fn a_flipped_bit_in_a_block_is_never_a_wrong_number() -> anyhow::Result<()> {
         let mut bytes = whole.clone();
         bytes[byte] ^= 1 << bit;
         fs::write(&block, bytes)?;
+        fs::remove_file(collector.dir.join("collector.log"))?;
         collector.restart()?;
         let place = format!("flip {flip}: bit {bit} of byte {byte} of {}", whole.len());
         match answer(&collector, begun_ms, &place)? {
             None => refused += 1,
-            Some(count) if count < SERIES * TICKS => partial += 1,
+            Some(count) if count < SERIES * TICKS => {
+                // An answer without what is damaged is only good if the loss was told.
+                let log = collector.process().log();
+                let told =
+                    log.lines().any(|line| line.contains("recovery: ") && line.contains(&*block.to_string_lossy()));
+                let corruptions = figure(&collector.api()?, "pitwatch_collector_corruptions_total")?;
+                anyhow::ensure!(
+                    told && corruptions >= 1.0,
+                    "{place}: {count} samples, {corruptions} corruptions\n{log}"
+                );
+                partial += 1;
+            }
             Some(_) => same += 1,
         }
         let process = collector.process();

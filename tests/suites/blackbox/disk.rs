@@ -61,7 +61,11 @@ fn a_full_disk_stops_acks_says_so_and_loses_nothing() -> anyhow::Result<()> {
     assert!(log.contains(SAID) && log.contains("No space left on device"), "{log}");
     let status = collector.cli(&["status"])?;
     assert_eq!(status.status.code(), Some(1));
-    assert!(said(&status).contains("✖ not ready: history cannot be written, nothing is acknowledged: "), "{}", said(&status));
+    assert!(
+        said(&status).contains("✖ not ready: history cannot be written, nothing is acknowledged: "),
+        "{}",
+        said(&status)
+    );
     assert!(said(&status).contains("No space left on device"), "{}", said(&status));
     let frames = || figure(&api, "pitwatch_collector_commits_total");
     let before = frames()?;
@@ -79,15 +83,33 @@ fn a_full_disk_stops_acks_says_so_and_loses_nothing() -> anyhow::Result<()> {
     assert_eq!(collector.cli(&["status"])?.status.code(), Some(0));
     assert_whole(&api, "real-1", 1_000)?;
 
-    // Once more, and a kill in the middle of it: what was never acknowledged comes again from the agent.
+    // Once more, and a kill in the middle of it: what was never acknowledged comes again from the agent. It starts
+    // although there is no room, says so, and goes on when there is.
     let filler = disk.fill()?;
     wait_for("the log is stalled again", Duration::from_secs(60), || {
         (figure(&api, "pitwatch_collector_wal_stalled").ok()? == 1.0).then_some(())
     })?;
     std::thread::sleep(Duration::from_secs(2));
     collector.process().kill();
-    fs::remove_file(&filler)?;
-    collector.restart()?;
+    let log = collector.dir.join("collector.log");
+    let stalls = || fs::read_to_string(&log).unwrap_or_default().matches(SAID).count();
+    let before = stalls();
+    std::thread::scope(|scope| {
+        let freeing = scope.spawn(|| {
+            let stalled =
+                wait_for("it starts and is stalled", Duration::from_secs(20), || (stalls() > before).then_some(()));
+            std::thread::sleep(Duration::from_secs(3));
+            fs::remove_file(&filler)?;
+            stalled
+        });
+        collector.restart()?;
+        freeing.join().expect("the thread that makes room")
+    })?;
+    let log = collector.process().log();
+    assert_eq!(log.matches("collector ready").count(), 2, "{log}");
+    wait_for("the command line finds it again", Duration::from_secs(20), || {
+        collector.cli(&["status"]).ok()?.status.success().then_some(())
+    })?;
     let api = collector.api()?;
     wait_for_tick(&api, "real-1", unix_ms(), Duration::from_secs(30))?;
     assert_whole(&api, "real-1", 1_000)

@@ -88,9 +88,7 @@ fn a_revoked_agent_is_cut_and_stays_out_until_it_enrols_again() -> anyhow::Resul
     let begun = Instant::now();
     let output = collector.cli(&["agents", "revoke", "edge-1"])?;
     assert!(output.status.success(), "{}", said(&output));
-    wait_for("the agent's log says so", Duration::from_secs(10), || {
-        agent.process().log().contains(CUT).then_some(())
-    })?;
+    wait_for("the agent's log says so", Duration::from_secs(10), || agent.process().log().contains(CUT).then_some(()))?;
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(1), "cut after {took:?}");
     let frames = listed(&api, "edge-1")?["frames"].clone();
@@ -182,9 +180,6 @@ fn versions_are_negotiated() -> anyhow::Result<()> {
     assert!(strange.hello(VersionRange { min: 2, max: 9 }).is_err());
     let (code, reason) = strange.closed()?;
     assert_eq!(code, Some(CloseCode::Version));
-    assert_eq!(
-        reason,
-        "this collector speaks versions 1 to 1, the agent 2 to 9: update the older of the two"
-    );
+    assert_eq!(reason, "this collector speaks versions 1 to 1, the agent 2 to 9: update the older of the two");
     Ok(())
 }

@@ -131,7 +131,63 @@ fn the_collector_killed_fifty_times_loses_and_doubles_nothing() -> anyhow::Resul
     collector.process().stop()?;
     check_log(&collector)?;
     let acked: usize = finished.iter().map(|(_, used)| used.len() * SERIES).sum();
-    println!("{KILLS} kills, {acked} samples of {SENDERS} senders stored once each, {} ticks of the agent", times.len());
+    println!(
+        "{KILLS} kills, {acked} samples of {SENDERS} senders stored once each, {} ticks of the agent",
+        times.len()
+    );
+    Ok(())
+}
+
+/// Kills that come while a block is written: a sender whose samples are minutes apart, so that each restart finds a
+/// head that is old enough to be sealed.
+#[test]
+fn the_collector_killed_while_it_seals_loses_and_doubles_nothing() -> anyhow::Result<()> {
+    const SEALS: usize = 8;
+    const WIDE: usize = 2_000;
+    const DEEP: usize = 60;
+    let dir = tempfile::tempdir()?;
+    let config = "[history]\nblock_span = \"1m\"\n";
+    let mut collector = Collector::start(&dir.path().join("collector"), config, "")?;
+    let pusher = Pusher::start(&dir.path().join("pusher"), "wide", &collector, "wide", WIDE)?;
+    let blocks = collector.data_dir().join("history/blocks");
+    let names = || -> Vec<String> {
+        let entries = std::fs::read_dir(&blocks).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    };
+    let begun_ms = unix_ms() - 3_600_000;
+    let (mut used, mut unfinished) = (Vec::new(), 0);
+    let mut random = fastrand::Rng::with_seed(8);
+    for seal in 0..SEALS {
+        for _ in 0..DEEP {
+            let ts_ms = begun_ms + 5_000 * used.len() as i64;
+            let values: Vec<f64> = (0..WIDE).map(|series| value(used.len(), series)).collect();
+            pusher.tick(ts_ms, &values)?;
+            used.push(ts_ms);
+        }
+        wait_for("everything is acknowledged", Duration::from_secs(30), || pusher.drained().then_some(()))?;
+        collector.process().kill();
+        let known = names();
+        collector.restart()?;
+        wait_for(&format!("seal {seal} begins"), Duration::from_secs(30), || {
+            names().iter().any(|name| !known.contains(name)).then_some(())
+        })?;
+        std::thread::sleep(Duration::from_millis(random.u64(0..80)));
+        collector.process().kill();
+        unfinished += usize::from(names().iter().any(|name| name.ends_with(".tmp")));
+        collector.restart()?;
+    }
+    let api = collector.api()?;
+    for series in [0, 1, WIDE / 2, WIDE - 1] {
+        let found = api.samples(&format!("wide{{series=\"{series}\"}}"), 7_200)?;
+        let wanted: Vec<_> = used.iter().enumerate().map(|(tick, ts_ms)| (*ts_ms, value(tick, series))).collect();
+        assert_eq!(found.len(), 1);
+        assert!(found[0].1 == wanted, "series {series}: {} samples of {}", found[0].1.len(), wanted.len());
+    }
+    let whole = api.value("sum(count_over_time(wide[2h]))")?;
+    assert_eq!(whole, Some((used.len() * WIDE) as f64));
+    collector.process().stop()?;
+    check_log(&collector)?;
+    println!("{SEALS} kills, {unfinished} of them before the block was whole");
     Ok(())
 }
 

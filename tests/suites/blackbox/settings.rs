@@ -78,7 +78,10 @@ fn every_mistake_of_a_configuration_is_told_with_its_place() -> anyhow::Result<(
     // Rules are part of it: every mistake of every file.
     fs::write(&file, &alerting)?;
     fs::write(rules.join("a.yml"), "groups:\n  - name: a\n    rules:\n      - alert: X\n        expr: sum(\n")?;
-    fs::write(rules.join("b.yml"), "groups:\n  - name: b\n    rules:\n      - alert: Y\n        expr: up\n        fro: 1m\n")?;
+    fs::write(
+        rules.join("b.yml"),
+        "groups:\n  - name: b\n    rules:\n      - alert: Y\n        expr: up\n        fro: 1m\n",
+    )?;
     let output = check("pitwatch-collector", &file)?;
     let text = said(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
@@ -128,7 +131,10 @@ fn a_viewer_sees_and_does_nothing_more() -> anyhow::Result<()> {
 /// Words of the rules' expressions that are metrics of hosts or of Pitwatch.
 fn asked_for() -> BTreeSet<&'static str> {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let words = STOCK.lines().filter(|line| !line.trim_start().starts_with('#')).flat_map(move |line| line.split(move |c| !word(c)));
+    let words = STOCK
+        .lines()
+        .filter(|line| !line.trim_start().starts_with('#'))
+        .flat_map(move |line| line.split(move |c| !word(c)));
     words.filter(|word| (word.starts_with("node_") || word.starts_with("pitwatch_")) && word.len() > 9).collect()
 }
 
@@ -145,8 +151,7 @@ fn the_stock_rules_ask_for_what_there_is() -> anyhow::Result<()> {
 
     let (_, text) = api.get("/metrics", &[])?;
     let text = text.as_str().context("no text")?;
-    let own: BTreeSet<&str> =
-        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let own: BTreeSet<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     let asked = asked_for();
     assert!(asked.len() > 20, "{asked:?}");
     let missing: Vec<_> =

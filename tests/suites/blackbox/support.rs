@@ -285,16 +285,14 @@ impl Pusher {
         let epoch = unix_ms().unsigned_abs() / 1000;
         let sender = Sender::new(epoch, SenderLimits::default(), acks.clone());
         let lane = Arc::new(SharedLane::new(MetricsLane::new(sender)));
-        let config = LinkConfig {
-            collector: collector.agents.to_string(),
-            identity_dir: dir.to_owned(),
-            labels: Vec::new(),
-        };
+        let config =
+            LinkConfig { collector: collector.agents.to_string(), identity_dir: dir.to_owned(), labels: Vec::new() };
         let (stop, stopped) = watch::channel(false);
         let shared = lane.clone();
         runtime.spawn(async move { link::run(&config, identity, &shared, &LinkStats::default(), stopped).await });
         let define = |at: usize| {
-            let labels = Labels::new([(METRIC_NAME.to_owned(), metric.to_owned()), ("series".to_owned(), at.to_string())]);
+            let labels =
+                Labels::new([(METRIC_NAME.to_owned(), metric.to_owned()), ("series".to_owned(), at.to_string())]);
             SeriesDef { slot: at as u32, kind: MetricType::Gauge, labels: labels.unwrap() }
         };
         let schema = Fixed((0..series).map(define).collect());

@@ -67,7 +67,12 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     /// Does something bad over a greeted connection: it must be closed for what it sent, with these words, and counted.
-    fn punished(&self, what: &str, words: &str, act: impl FnOnce(&mut Raw) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    fn punished(
+        &self,
+        what: &str,
+        words: &str,
+        act: impl FnOnce(&mut Raw) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         let api = self.collector.api()?;
         let before = figure(&api, "pitwatch_collector_protocol_errors_total")?;
         let (mut raw, _) = Raw::greeted(self.collector.agents, self.identity)?;
