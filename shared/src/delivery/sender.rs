@@ -12,8 +12,9 @@ use bytes::Bytes;
 
 use crate::model::Mark;
 
-/// After a lost numbering the sender goes on this many epochs after the last durable one: frames of the starts just
-/// before the loss may have reached the collector and not yet its disk, and their epochs must not be used again.
+/// After a lost numbering the sender goes on at least this many epochs after the last durable one, and at most twice as
+/// many, by its clock: frames of the starts just before or after the loss may have reached the collector and not yet
+/// its disk, and their epochs must not be used again.
 pub const EPOCHS_SKIPPED: u64 = 1 << 16;
 
 /// A numbered frame that waits for its ack.
@@ -144,6 +145,7 @@ pub struct Sender<B> {
     tail: VecDeque<Frame>,
     tail_bytes: usize,
     last_queued: Mark,
+    last_queued_ms: i64,
     /// The last mark handed out, or known to be durable, on this connection: the next frame follows it or begins a chain.
     position: Option<Mark>,
     connected: bool,
@@ -171,6 +173,7 @@ impl<B: Backlog> Sender<B> {
             tail: VecDeque::new(),
             tail_bytes: 0,
             last_queued: Mark { epoch, seq: 0 },
+            last_queued_ms: 0,
             position: None,
             connected: false,
             chain_broken: true,
@@ -196,6 +199,7 @@ impl<B: Backlog> Sender<B> {
     pub fn queue(&mut self, now_ms: i64, begins_chain: bool, payload: Bytes) -> Mark {
         let mark = Mark { seq: self.last_queued.seq + 1, ..self.last_queued };
         self.last_queued = mark;
+        self.last_queued_ms = now_ms;
         self.stats.queued += 1;
         if self.chain_broken && !begins_chain {
             self.stats.dropped_chain += 1;
@@ -219,7 +223,8 @@ impl<B: Backlog> Sender<B> {
         self.connected = true;
         match durable {
             Some(durable) if durable > self.last_queued => {
-                self.begin_epoch(durable.epoch.saturating_add(EPOCHS_SKIPPED));
+                let by_clock = self.last_queued_ms.unsigned_abs() % EPOCHS_SKIPPED;
+                self.begin_epoch(durable.epoch.saturating_add(EPOCHS_SKIPPED + by_clock));
             }
             Some(durable) => self.release(durable),
             None => {}

@@ -228,6 +228,11 @@ impl Agent {
         }
     }
 
+    /// Bytes of the running process' spool.
+    pub(crate) fn spool_bytes(&mut self) -> u64 {
+        self.process.as_mut().map_or(0, |process| process.lane.sender().backlog().bytes())
+    }
+
     /// The mark of the last frame queued.
     pub(crate) fn last_mark(&self) -> Option<Mark> {
         self.process.as_ref().map(|process| Mark { epoch: process.epoch, seq: process.seq })

@@ -53,6 +53,8 @@ coverage! {
     from_spool,
     /// Starts of an agent that found frames on disk.
     spools_reopened,
+    /// Times that a spool was seen with more than a segment's bytes.
+    spools_of_segments,
     /// Bytes cut off the end of spool files.
     spool_torn_bytes,
     /// Torn tails that the collector cut off its log.

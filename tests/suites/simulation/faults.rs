@@ -91,8 +91,7 @@ impl World {
         if self.chance(self.plan.rates.agent_stop) {
             self.agent_stops(agent);
         }
-        // Once: a second loss before the disk has what came after the first would number frames as that one did.
-        if self.chance(self.plan.rates.agent_wipe) && !self.agents[agent].was_wiped() {
+        if self.chance(self.plan.rates.agent_wipe) {
             self.agent_dies(agent, true);
             let seed = self.rng.u64(..);
             self.agents[agent].wipe(seed);

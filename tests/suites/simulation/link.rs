@@ -21,7 +21,7 @@ pub(crate) enum Up {
 }
 
 /// From the collector to the agent.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Down {
     /// Where to resume.
     Welcome(Resume),

@@ -1,6 +1,7 @@
 //! A run: time, the agents, the collector and the network between them, one step after another.
 
 use fastrand::Rng;
+use pitwatch_agent::spool::SEGMENT_BYTES;
 use pitwatch_history::SourceName;
 use pitwatch_shared::delivery::Backlog;
 use pitwatch_shared::model::Mark;
@@ -86,6 +87,7 @@ impl World {
         }
         if self.chance(500) {
             self.agents[agent].upkeep(self.now_ms);
+            self.coverage.spools_of_segments += u64::from(self.agents[agent].spool_bytes() > SEGMENT_BYTES);
         }
         if self.agents[agent].partition_until_ms <= self.now_ms && self.chance(400) {
             self.connect(agent);
