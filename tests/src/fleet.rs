@@ -13,7 +13,7 @@ pub mod identities;
 pub mod signals;
 pub mod trial;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -33,6 +33,9 @@ use self::signals::Pattern;
 const JOINS_PER_SEC: u64 = 1_000;
 /// Threads of the fleet's runtime.
 const WORKERS: usize = 2;
+/// Ports below those that systems give to sockets which ask for any: while a collector is away, none of thousands of
+/// agents' sockets may take its port.
+const PORTS: std::ops::Range<u16> = 10_000..30_000;
 /// Files that a process needs besides one socket an agent.
 const OTHER_FILES: u64 = 200;
 
@@ -164,6 +167,20 @@ impl Drop for Fleet {
             runtime.shutdown_timeout(Duration::from_secs(5));
         }
     }
+}
+
+/// An address on loopback for a collector, free for UDP and TCP, that stays free while it restarts.
+///
+/// # Errors
+/// None is free.
+pub fn address() -> anyhow::Result<SocketAddr> {
+    for _ in 0..1_000 {
+        let address = SocketAddr::from(([127, 0, 0, 1], fastrand::u16(PORTS)));
+        if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+    anyhow::bail!("no port of {PORTS:?} is free")
 }
 
 /// Raises this process' limit of open files as far as it may go.

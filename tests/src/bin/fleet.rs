@@ -112,12 +112,12 @@ fn steady(outcomes: &[Outcome]) -> Table {
 }
 
 fn returns(outcomes: &[Outcome]) -> Table {
-    let mut table = Table::new(&["agents", "case", "ready s", "50% back s", "95% back s", "100% back s"]);
+    let mut table = Table::new(&["agents", "case", "gone s", "ready s", "50% back s", "95% back s", "100% back s"]);
     for Outcome { agents, returns, .. } in outcomes {
         for (name, back) in ["planned restart", "kill -9"].iter().zip(returns.iter().flatten()) {
             let at = |share| figure(back.of(share, *agents), 1);
-            let ready = figure(back.ready_secs, 1);
-            table.row(vec![agents.to_string(), (*name).to_owned(), ready, at(0.5), at(0.95), at(1.0)]);
+            let (gone, ready) = (figure(back.gone_secs, 1), figure(back.ready_secs, 1));
+            table.row(vec![agents.to_string(), (*name).to_owned(), gone, ready, at(0.5), at(0.95), at(1.0)]);
         }
     }
     table

@@ -11,8 +11,8 @@ use pitwatch_collector::clock::unix_ms;
 use pitwatch_tests::fleet::agent::Agent;
 use pitwatch_tests::fleet::figures::{Table, figure, percentile, verdict};
 use pitwatch_tests::fleet::signals::Pattern;
-use pitwatch_tests::fleet::{Fleet, identities};
-use pitwatch_tests::programs::{self, Collector};
+use pitwatch_tests::fleet::{self, Fleet, identities};
+use pitwatch_tests::programs::Collector;
 use pitwatch_tests::webhook::Webhook;
 
 const RULES: &str = "groups: [{name: bench, rules: [{alert: Breach, expr: 'fleet_level > 0.5', for: 0s}]}]\n";
@@ -58,8 +58,7 @@ struct Times {
 fn bench(arguments: &Arguments) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let hook = Webhook::start()?;
-    let address = ([127, 0, 0, 1], programs::free_port()?).into();
-    let http = ([127, 0, 0, 1], programs::free_port()?).into();
+    let (address, http) = (fleet::address()?, fleet::address()?);
     let all = arguments.agents + arguments.others;
     let identities = identities::enrol(&dir.path().join("data"), address, all)?;
     let config = format!("{}\n[log]\nlevel = \"warn\"\n", hook.config());

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 
 use super::figures::percentile;
 use super::signals::Pattern;
-use super::{Fleet, identities};
+use super::{Fleet, address, identities};
 use crate::host;
 use crate::http::Api;
 use crate::programs::{self, Collector};
@@ -63,7 +63,9 @@ pub struct Steady {
 /// How agents came back.
 #[derive(Clone, Debug)]
 pub struct Return {
-    /// When the collector was ready again, seconds after the order to stop, or the kill.
+    /// When the old process had ended, seconds after the order to stop, or the kill.
+    pub gone_secs: f64,
+    /// When the new one was ready.
     pub ready_secs: f64,
     /// When each agent was back, ascending; as many as came.
     pub back_secs: Vec<f64>,
@@ -147,14 +149,13 @@ fn start(
     pattern: Pattern,
     config: &str,
 ) -> anyhow::Result<(Collector, Fleet, Instant, Steady)> {
-    let address = ([127, 0, 0, 1], programs::free_port()?).into();
-    let http = ([127, 0, 0, 1], programs::free_port()?).into();
-    let identities = identities::enrol(&dir.join("data"), address, agents)?;
-    let mut collector = Collector::start_at(dir, address, http, config, "")?;
+    let (agents_at, http) = (address()?, address()?);
+    let identities = identities::enrol(&dir.join("data"), agents_at, agents)?;
+    let mut collector = Collector::start_at(dir, agents_at, http, config, "")?;
     std::thread::sleep(BASE_AFTER);
     let base_bytes = cost(&mut collector)?.1;
     let begun = Instant::now();
-    let fleet = Fleet::start(identities, address, pattern, dir)?;
+    let fleet = Fleet::start(identities, agents_at, pattern, dir)?;
     Ok((collector, fleet, begun, Steady { base_bytes, ..Steady::default() }))
 }
 
@@ -195,9 +196,10 @@ fn restart(
     let begun = Instant::now();
     end(collector)?;
     fleet.collector_is_gone();
+    let gone_secs = begun.elapsed().as_secs_f64();
     collector.restart()?;
     let ready_secs = begun.elapsed().as_secs_f64();
-    Ok(Return { ready_secs, back_secs: fleet.wait_all_back(begun, PATIENCE) })
+    Ok(Return { gone_secs, ready_secs, back_secs: fleet.wait_all_back(begun, PATIENCE) })
 }
 
 fn cost(collector: &mut Collector) -> anyhow::Result<(f64, f64)> {
