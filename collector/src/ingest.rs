@@ -37,6 +37,8 @@ pub const QUEUE_AGENT_BYTES: usize = 512 * 1024;
 pub const COMMIT_SPACING_MS: u64 = 20;
 /// A commit that failed is tried again after this, milliseconds.
 pub const COMMIT_RETRY_MS: u64 = 500;
+/// Samples of the collector's own that are taken while the disk refuses; at most some bytes each wait in memory.
+const STALLED_OWN_SAMPLES_MAX: usize = 4_000_000;
 /// Frames taken into one commit.
 const BATCH_FRAMES: usize = 8 * 1024;
 /// Upkeep of the store (sealing, retention) is looked at this often, milliseconds.
@@ -171,6 +173,8 @@ impl Ingest {
             sealing: None,
             maintained: Instant::now(),
             committed_at: Instant::now(),
+            refusing: false,
+            stalled_samples: 0,
         };
         let thread = std::thread::Builder::new().name("ingest".into()).spawn(move || worker.run(queue))?;
         Ok((Self { events, room: Arc::new(Semaphore::new(QUEUE_BYTES)), stats, committed: commits }, thread))
@@ -212,6 +216,10 @@ struct Worker {
     sealing: Option<JoinHandle<()>>,
     maintained: Instant,
     committed_at: Instant,
+    /// The last commit failed: frames wait.
+    refusing: bool,
+    /// Own samples taken since the disk began to refuse.
+    stalled_samples: usize,
 }
 
 impl Worker {
@@ -277,7 +285,7 @@ impl Worker {
     }
 
     fn frame(&mut self, frame: Arrived) {
-        if self.is_stalled() {
+        if self.refusing {
             self.waiting.push_back(Event::Frame(frame));
             return;
         }
@@ -293,7 +301,8 @@ impl Worker {
             Ok(None) => {}
             Err(Fault::Full) => {
                 self.commit();
-                self.waiting.push_back(Event::Frame(frame));
+                // Before any later frame of its lane, or that one would not follow.
+                self.frame(frame);
             }
             Err(Fault::Refused(reason)) => {
                 self.stats.faults.fetch_add(1, Ordering::Relaxed);
@@ -306,17 +315,16 @@ impl Worker {
     }
 
     fn tick(&mut self, tick: Tick) {
-        // The collector's own figures are not worth a backlog: while the disk refuses they are left out.
-        if self.is_stalled() {
-            return;
+        // While the disk refuses, rules must still see that it does; but own figures are not worth a long backlog.
+        if self.refusing {
+            self.stalled_samples = self.stalled_samples.saturating_add(tick.samples.len());
+            if self.stalled_samples > STALLED_OWN_SAMPLES_MAX {
+                return;
+            }
         }
         if let Err(reason) = self.internal.tick(&mut self.core, tick) {
             warn!("own metrics not stored: {reason}");
         }
-    }
-
-    fn is_stalled(&self) -> bool {
-        self.stats.stalled.load(Ordering::Relaxed)
     }
 
     /// Commits until the disk takes it or, while it refuses, once; then acknowledges.
@@ -332,10 +340,8 @@ impl Worker {
                 self.stats.commits.fetch_add(1, Ordering::Relaxed);
                 let spent_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
                 self.stats.commit_us.fetch_add(spent_us, Ordering::Relaxed);
-                if self.stats.stalled.swap(false, Ordering::Relaxed) {
-                    *self.stats.stall_reason.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
-                    info!("the disk takes writes again; acknowledging what waited");
-                }
+                let was_refusing = std::mem::take(&mut self.refusing);
+                self.stalled_samples = 0;
                 for (source, mark) in acks {
                     if let Some(session) = self.sessions.get(&source) {
                         session.progress.send_modify(|progress| progress.durable = Some(mark));
@@ -346,9 +352,16 @@ impl Worker {
                 for event in std::mem::take(&mut self.waiting) {
                     self.take(event);
                 }
+                // Told last: until their frames are taken, agents look as if nothing came from them.
+                if was_refusing && !self.refusing {
+                    self.stats.stalled.store(false, Ordering::Relaxed);
+                    *self.stats.stall_reason.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
+                    info!("the disk takes writes again; acknowledging what waited");
+                }
             }
             Err(reason) => {
                 self.stats.commit_failures.fetch_add(1, Ordering::Relaxed);
+                self.refusing = true;
                 if !self.stats.stalled.swap(true, Ordering::Relaxed) {
                     error!("cannot write history, so nothing is acknowledged until it works again: {reason}");
                 }
@@ -359,7 +372,7 @@ impl Worker {
     }
 
     fn maintain(&mut self) {
-        if self.is_stalled() || self.maintained.elapsed() < Duration::from_millis(MAINTAIN_MS) {
+        if self.refusing || self.maintained.elapsed() < Duration::from_millis(MAINTAIN_MS) {
             return;
         }
         self.maintained = Instant::now();

@@ -179,7 +179,10 @@ impl Telemetry {
         if !seen && now_ms.saturating_sub(self.started_ms) < GRACE_MS {
             return;
         }
-        let up = seen && now_ms.saturating_sub(last_ms) < SILENT_AFTER_MS;
+        // While the disk refuses, frames are not taken for want of the collector, not of the agent.
+        let stalled = self.ingest.stats.stalled.load(Ordering::Relaxed);
+        let fresh = seen && now_ms.saturating_sub(last_ms) < SILENT_AFTER_MS;
+        let up = if stalled { agent.remote.is_some() } else { fresh };
         let mut labels: Vec<(String, String)> = agent.record.labels.clone().into_iter().collect();
         labels.retain(|(name, _)| name != INSTANCE && name != METRIC_NAME);
         labels.push((INSTANCE.to_owned(), agent.name.clone()));
