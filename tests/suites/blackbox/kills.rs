@@ -171,7 +171,7 @@ fn the_collector_killed_while_it_seals_loses_and_doubles_nothing() -> anyhow::Re
         wait_for(&format!("seal {seal} begins"), Duration::from_secs(30), || {
             names().iter().any(|name| !known.contains(name)).then_some(())
         })?;
-        std::thread::sleep(Duration::from_millis(random.u64(0..80)));
+        std::thread::sleep(Duration::from_millis(random.u64(0..30)));
         collector.process().kill();
         unfinished += usize::from(names().iter().any(|name| name.ends_with(".tmp")));
         collector.restart()?;

@@ -45,13 +45,13 @@ fn counters() -> Values {
     for line in fs::read_to_string("/proc/stat").unwrap().lines() {
         let mut words = line.split_whitespace();
         let key = words.next().unwrap_or_default();
-        let numbers = words.filter_map(|word| word.parse::<f64>().ok());
+        let mut numbers = words.filter_map(|word| word.parse::<f64>().ok());
         if key.len() > 3 && key.starts_with("cpu") {
             for (mode, ticks) in MODES.iter().zip(numbers) {
                 all.insert(format!("node_cpu_seconds_total cpu={} mode={mode}", &key[3..]), ticks / 100.0);
             }
         } else if key == "ctxt" {
-            all.insert("node_context_switches_total".to_owned(), numbers.last().unwrap());
+            all.insert("node_context_switches_total".to_owned(), numbers.next_back().unwrap());
         }
     }
     for line in fs::read_to_string("/proc/diskstats").unwrap().lines() {
@@ -79,8 +79,11 @@ fn key(labels: &BTreeMap<String, String>) -> anyhow::Result<String> {
     Ok(own.fold(labels["__name__"].clone(), |key, (name, value)| format!("{key} {name}={value}")))
 }
 
+/// A series as text, and its samples: milliseconds since the Unix epoch and value.
+type Stored = (String, Vec<(i64, f64)>);
+
 /// Stored samples of all series of a metric, with what they are called.
-fn stored(api: &Api, metric: &str, secs: u64) -> anyhow::Result<Vec<(String, Vec<(i64, f64)>)>> {
+fn stored(api: &Api, metric: &str, secs: u64) -> anyhow::Result<Vec<Stored>> {
     let found = api.samples(&format!("{metric}{{instance={NAME:?}}}"), secs)?;
     anyhow::ensure!(!found.is_empty(), "no {metric}");
     found.into_iter().map(|(labels, samples)| Ok((key(&labels)?, samples))).collect()

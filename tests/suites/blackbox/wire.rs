@@ -144,7 +144,7 @@ fn framing(bench: &Bench<'_>) -> anyhow::Result<()> {
     let too_large = [varint((2 << 20) << 1 | 1), varint(EPOCH), varint(1)].concat();
     let words = format!("a frame of 2097152 bytes, more than {FRAME_PAYLOAD_MAX_BYTES}");
     bench.lane("a frame too large", &words, &too_large)?;
-    let endless = [varint(u64::MAX - 1 | 1), vec![0; 9]].concat();
+    let endless = [varint(u64::MAX), vec![0; 9]].concat();
     bench.lane("a frame of almost endless length", "a frame of 9223372036854775807 bytes", &endless)?;
     bench.lane("a malformed number", "a malformed number in a frame header", &[0xff; 12])?;
     bench.lane("a frame without its number", "a frame without its number", &[4, 0x12, 0])?;
