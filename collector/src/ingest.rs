@@ -269,7 +269,10 @@ impl Worker {
         match event {
             Event::Open { source, session, progress, reply } => {
                 let resume = self.core.open(&source, session);
-                self.sessions.insert(source, Session { number: session, progress });
+                // Openings may arrive out of order: the newest connection is the one that hears of acks.
+                if self.sessions.get(&source).is_none_or(|known| known.number < session) {
+                    self.sessions.insert(source, Session { number: session, progress });
+                }
                 let _ = reply.send(resume);
             }
             Event::Frame(frame) => self.frame(frame),
