@@ -170,6 +170,7 @@ pub async fn run<B: Backlog + Send + 'static>(
         };
         stats.connected.store(false, Ordering::Relaxed);
         lane.lock().sender().disconnected();
+        let refused = matches!(&end, Err(error) if error.is_refusal());
         let pause_ms = match end {
             Ok(renewed) => {
                 info!(fingerprint = %renewed.fingerprint(), "certificate renewed, reconnecting with it");
@@ -178,7 +179,7 @@ pub async fn run<B: Backlog + Send + 'static>(
             }
             Err(error) => {
                 stats.failures.fetch_add(1, Ordering::Relaxed);
-                let pause_ms = if error.is_refusal() { REFUSED_PAUSE_MS } else { backoff.next_ms() };
+                let pause_ms = if refused { REFUSED_PAUSE_MS } else { backoff.next_ms() };
                 // The same trouble every few seconds is said once.
                 let text = error_chain(&error);
                 if text != said {
@@ -194,6 +195,14 @@ pub async fn run<B: Backlog + Send + 'static>(
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(pause_ms)) => {}
             _ = stop.wait_for(|stop| *stop) => return,
+        }
+        // A person may have enrolled this host anew meanwhile.
+        if refused
+            && let Ok(enrolled) = Identity::load(&config.identity_dir)
+            && enrolled.fingerprint() != identity.fingerprint()
+        {
+            info!(name = enrolled.name(), "enrolled anew");
+            identity = enrolled;
         }
     }
 }
