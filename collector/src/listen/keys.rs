@@ -1,6 +1,6 @@
-//! The endpoint's persistent secrets.
+//! The endpoint's persistent secret, and what else it takes for agents to notice a crash at once.
 //!
-//! quinn makes them at random in each process; then, after a crash, agents write into a void until their idle
+//! quinn makes the secret at random in each process; then, after a crash, agents write into a void until their idle
 //! timeout, since the new process cannot prove to them that their connections are gone. Kept, a reset tells them at
 //! their next packet.
 
@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn_proto::{ConnectionIdGenerator, HashedConnectionIdGenerator};
+use quinn_proto::{ConnectionIdGenerator, RandomConnectionIdGenerator};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::authority::save_private;
@@ -18,19 +18,22 @@ use crate::authority::save_private;
 /// The file's name in the collector's data directory.
 pub const FILE: &str = "endpoint.key";
 const RESET_KEY_BYTES: usize = 64;
-const ID_KEY_BYTES: usize = 8;
+/// Length of connection ids, bytes. All of them random: quinn's default ids have three such bytes, so that in a fleet of
+/// 10,000 the ids of dozens of old connections are given to new ones after a crash; a packet of such an old connection
+/// is taken for one of the new, no reset answers it, and its agent waits for its idle timeout.
+const ID_BYTES: usize = 8;
 /// No pause between resets, so that a fleet learns of a crash at its next packets. quinn's 20 ms would allow 50 a
-/// second, and with any pause only one packet of those read together is answered; who is not asks again ever later. A
-/// reset is smaller than the packet that it answers, so that it amplifies nothing.
+/// second, and with any pause only one packet of those read together is answered. A reset is smaller than the packet
+/// that it answers, so that it amplifies nothing.
 const MIN_RESET_INTERVAL: Duration = Duration::ZERO;
 
-/// The secrets.
+/// The secret.
 #[derive(Debug)]
-pub struct Keys([u8; RESET_KEY_BYTES + ID_KEY_BYTES]);
+pub struct Keys([u8; RESET_KEY_BYTES]);
 
 impl Keys {
-    /// Reads the keys in `dir`, or makes them. A file of another length is replaced: old connections are then
-    /// noticed by their idle timeout only.
+    /// Reads the key in `dir`, or makes it. A file of another length is replaced: old connections are then noticed by
+    /// their idle timeout only.
     ///
     /// # Errors
     /// The disk's.
@@ -40,24 +43,19 @@ impl Keys {
         {
             return Ok(Self(bytes));
         }
-        let mut bytes = [0; RESET_KEY_BYTES + ID_KEY_BYTES];
+        let mut bytes = [0; RESET_KEY_BYTES];
         SystemRandom::new().fill(&mut bytes).map_err(|_| io::Error::other("no random bytes"))?;
         save_private(dir, FILE, &bytes)?;
         Ok(Self(bytes))
     }
 
-    /// The endpoint's configuration with these keys.
+    /// The endpoint's configuration with this key.
     #[must_use]
     pub fn endpoint_config(&self) -> quinn::EndpointConfig {
-        let (reset, id) = self.0.split_at(RESET_KEY_BYTES);
-        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, reset);
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &self.0);
         let mut config = quinn::EndpointConfig::new(Arc::new(key));
-        let mut id_key = [0; ID_KEY_BYTES];
-        id_key.copy_from_slice(id);
-        let id_key = u64::from_le_bytes(id_key);
-        let generator =
-            move || -> Box<dyn ConnectionIdGenerator> { Box::new(HashedConnectionIdGenerator::from_key(id_key)) };
-        config.cid_generator(generator).min_reset_interval(MIN_RESET_INTERVAL);
+        let ids = || -> Box<dyn ConnectionIdGenerator> { Box::new(RandomConnectionIdGenerator::new(ID_BYTES)) };
+        config.cid_generator(ids).min_reset_interval(MIN_RESET_INTERVAL);
         config
     }
 }
