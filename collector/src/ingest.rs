@@ -25,6 +25,7 @@ use tracing::{error, info, warn};
 
 use self::core::{Core, Fault, Resume};
 use self::internal::Internal;
+use crate::background::Background;
 use crate::clock::unix_ms;
 
 /// Events that may wait for the thread.
@@ -170,7 +171,7 @@ impl Ingest {
             waiting: VecDeque::new(),
             stats: stats.clone(),
             committed,
-            sealing: None,
+            background: Background::default(),
             maintained: Instant::now(),
             committed_at: Instant::now(),
             refusing: false,
@@ -213,7 +214,7 @@ struct Worker {
     waiting: VecDeque<Event>,
     stats: Arc<IngestStats>,
     committed: watch::Sender<u64>,
-    sealing: Option<JoinHandle<()>>,
+    background: Background,
     maintained: Instant,
     committed_at: Instant,
     /// The last commit failed: frames wait.
@@ -256,9 +257,7 @@ impl Worker {
             self.take(event);
         }
         self.commit();
-        if let Some(sealing) = self.sealing.take() {
-            let _ = sealing.join();
-        }
+        self.background.stop();
         if let Some(done) = stop {
             let _ = done.send(());
         }
@@ -379,17 +378,8 @@ impl Worker {
             return;
         }
         self.maintained = Instant::now();
-        if self.sealing.as_ref().is_some_and(JoinHandle::is_finished) {
-            self.sealing = None;
-        }
         match self.core.appender().maintain(unix_ms()) {
-            Ok(Some(job)) => {
-                let seal = move || match job.run() {
-                    Ok(sealed) => info!(samples = sealed.samples, bytes = sealed.bytes, "block sealed"),
-                    Err(error) => warn!("cannot seal a block, trying again later: {}", crate::error_chain(&error)),
-                };
-                self.sealing = std::thread::Builder::new().name("seal".into()).spawn(seal).ok();
-            }
+            Ok(Some(job)) => self.background.start(job),
             Ok(None) => {}
             Err(error) => warn!("store upkeep failed, trying again: {}", crate::error_chain(&error)),
         }

@@ -7,7 +7,7 @@
 //! - [`authority`]: the collector's own certificate authority.
 //! - [`agents`]: who the agents are: enrolment, renewal, revocation; [`fleet`]: the same for the API.
 //! - [`listen`]: the QUIC endpoint and its connections.
-//! - [`ingest`]: frames to durable history, and acks.
+//! - [`ingest`]: frames to durable history, and acks; [`background`]: the store's jobs.
 //! - [`source`]: history as PromQL sees it.
 //! - [`alerts`]: rules, alert states, deliveries.
 //! - [`access`]: API tokens and roles; [`api`]: HTTP.
@@ -19,6 +19,7 @@ pub mod agents;
 pub mod alerts;
 pub mod api;
 pub mod authority;
+pub mod background;
 pub mod clock;
 pub mod config;
 pub mod fleet;

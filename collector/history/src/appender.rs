@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::error::{AppendError, CommitError, OpenError, Reject};
 use crate::history::{History, read, write};
 use crate::ingest::{Appended, Check, Ingest, Source};
+use crate::job::Job;
 use crate::recovery::RecoveryReport;
 use crate::seal::{Frozen, SealJob};
 use crate::source::SourceName;
@@ -134,17 +135,16 @@ impl Appender {
     }
 
     /// Does what is due at `now_ms` (milliseconds since the Unix epoch): deletes blocks that are past retention, and
-    /// freezes the head when its time or size is reached. Call it every few seconds. The job that it may answer
-    /// writes the block: run it on a thread of its own, beside appends and queries; while it is not done, or if it
-    /// failed, the head goes on collecting and a later call answers the job anew.
+    /// freezes the head when its time or size is reached. Call it every few seconds. Run the job that it may answer on
+    /// a thread of its own, beside appends and queries, and go on calling: other jobs may be due meanwhile.
     ///
     /// # Errors
     /// The log cannot be rotated. Nothing is lost; a later call tries again.
-    pub fn maintain(&mut self, now_ms: i64) -> Result<Option<SealJob>, CommitError> {
+    pub fn maintain(&mut self, now_ms: i64) -> Result<Option<Job>, CommitError> {
         self.history.retain(now_ms, &self.ingest);
         let waiting = read(&self.history.view).frozen.clone();
         if let Some(frozen) = waiting {
-            return Ok(SealJob::claim(&self.history, frozen, now_ms));
+            return Ok(SealJob::claim(&self.history, frozen, now_ms).map(Job::Seal));
         }
         let (bytes, span_ms) = self.head_size();
         let collected_ms = i64::try_from(self.history.config.block_span.as_millis()).unwrap_or(i64::MAX);
@@ -154,7 +154,7 @@ impl Appender {
         let due = now_ms.saturating_sub(begun_ms) >= collected_ms
             || bytes >= config.head_max_bytes
             || self.wal.bytes() >= config.wal_max_bytes;
-        if due { self.seal(now_ms) } else { Ok(None) }
+        if due { Ok(self.seal(now_ms)?.map(Job::Seal)) } else { Ok(None) }
     }
 
     /// Freezes the head at once, as at a clean stop that is to leave nothing to replay. `None` if another head is

@@ -2,7 +2,7 @@
 //!
 //! One [`Appender`] takes frames of sources and makes them durable; many readers query the [`History`] meanwhile.
 //! Everything on disk goes through [`pitwatch_disk::Disk`], time is passed in, and no thread is started here: what
-//! takes long is handed out as a [`SealJob`].
+//! takes long is handed out as a [`Job`].
 //!
 //! In reading order:
 //! - [`source`](SourceName): who sends frames.
@@ -10,6 +10,7 @@
 //! - `appender`: frames in, commit, upkeep; `ingest`: what a frame does to a source's state.
 //! - `head`: samples in memory; `index`: labels to series; `matchers`: what a selector means.
 //! - [`wal`]: the write-ahead log; `recovery`: opening a store.
+//! - [`job`](Job): work for a thread of its own.
 //! - `block`: immutable files; `seal`: from head to block, and retention.
 //! - `history`: queries; `stats`: figures.
 
@@ -22,6 +23,7 @@ mod head;
 mod history;
 mod index;
 mod ingest;
+mod job;
 mod matchers;
 mod recovery;
 mod seal;
@@ -34,6 +36,7 @@ pub use config::Config;
 pub use error::{AppendError, CommitError, OpenError, QueryError, Reject, SealError};
 pub use history::{History, SeriesRef};
 pub use ingest::Appended;
+pub use job::{Done, Job, JobError, Pace};
 pub use matchers::{MatchOp, Matcher, MatcherError};
 pub use recovery::{Loss, RecoveryReport};
 pub use seal::{SealJob, Sealed};

@@ -2,13 +2,14 @@
 //! the core, commits, acks, upkeep; while the disk refuses, frames wait in their order.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use pitwatch_collector::ingest::core::{Core, Fault, Resume};
 use pitwatch_disk::{Disk, SimDisk};
-use pitwatch_history::{Config, History, Loss, SealJob, SourceName};
+use pitwatch_history::{Config, History, Job, Loss, SourceName};
 use pitwatch_shared::model::{Lane, Mark};
 
 use crate::coverage::Coverage;
@@ -32,8 +33,8 @@ pub(crate) struct Process {
     /// The newest connection of each agent that said hello: acks go there.
     pub(crate) current: HashMap<usize, u64>,
     next_session: u64,
-    /// A seal that runs beside the rest.
-    pub(crate) sealing: Option<SealJob>,
+    /// A job of the store that runs beside the rest.
+    pub(crate) sealing: Option<Job>,
 }
 
 #[derive(Debug)]
@@ -171,14 +172,14 @@ impl Process {
             return;
         }
         let appender = self.core.appender();
-        let job = if at_once { appender.seal(now_ms) } else { appender.maintain(now_ms) };
+        let job = if at_once { appender.seal(now_ms).map(|job| job.map(Job::Seal)) } else { appender.maintain(now_ms) };
         // What is refused is tried again later.
         self.sealing = job.ok().flatten();
     }
 
     pub(crate) fn run_seal(&mut self, coverage: &mut Coverage) {
         let Some(job) = self.sealing.take() else { return };
-        match job.run() {
+        match job.run(&mut |_| ControlFlow::Continue(())) {
             Ok(_) => coverage.seals += 1,
             Err(_) => coverage.seals_failed += 1,
         }

@@ -1,11 +1,14 @@
 //! A source that plays an agent, and the plain model that the store is held against.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
 use pitwatch_disk::SimDisk;
-use pitwatch_history::{Appender, Config, History, MatchOp, Matcher, RecoveryReport, SourceKind, SourceName};
+use pitwatch_history::{
+    Appender, Config, Done, History, Job, JobError, MatchOp, Matcher, RecoveryReport, SourceKind, SourceName,
+};
 use pitwatch_shared::codec::{Encoder, GroupId, SeriesDef, Slot};
 use pitwatch_shared::model::{INSTANCE, Labels, Lane, Mark, MetricType, STALE_NAN_BITS};
 
@@ -16,6 +19,11 @@ pub(crate) type Model = BTreeMap<Labels, BTreeMap<i64, u64>>;
 
 pub(crate) fn open(disk: &SimDisk, config: &Config) -> (Arc<History>, Appender, RecoveryReport) {
     History::open(Arc::new(disk.clone()), Path::new(DIR), config.clone()).unwrap()
+}
+
+/// Runs a job without a pause.
+pub(crate) fn run_job(job: Job) -> Result<Done, JobError> {
+    job.run(&mut |_| ControlFlow::Continue(()))
 }
 
 /// Small numbers from a seed.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::common::*;
 use pitwatch_disk::SimDisk;
-use pitwatch_history::{AppendError, Config, MatchOp, Matcher, SeriesLimit, SourceName};
+use pitwatch_history::{AppendError, Config, Done, MatchOp, Matcher, SeriesLimit, SourceName};
 use pitwatch_shared::model::{Lane, Mark, MetricType};
 
 fn feeder(name: SourceName, ticks: usize) -> Feeder {
@@ -113,7 +113,8 @@ fn a_head_is_sealed_when_its_time_or_size_is_reached() {
     assert!(appender.maintain(feeder.now + 32_000).unwrap().is_none(), "one at a time");
     drop(job);
     let job = appender.maintain(feeder.now + 33_000).unwrap().expect("given again");
-    assert_eq!(job.run().unwrap().samples, 90);
+    let Done::Sealed(sealed) = run_job(job).unwrap() else { panic!("not a seal") };
+    assert_eq!(sealed.samples, 90);
     assert!(appender.maintain(feeder.now + 34_000).unwrap().is_none());
     feeder.tick(0, 1000, |_, before| before.unwrap());
     let mark = appender.mark(&feeder.name, Lane::Metrics);

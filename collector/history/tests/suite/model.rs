@@ -87,7 +87,7 @@ fn run(ops: &[Op], seed: u64) {
                     job.run().unwrap();
                 }
                 if run && let Some(job) = appender.maintain(feeders[0].now).unwrap() {
-                    job.run().unwrap();
+                    run_job(job).unwrap();
                 }
             }
             Op::Reopen => {

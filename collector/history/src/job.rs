@@ -1,0 +1,58 @@
+//! Work that takes long: [`crate::Appender::maintain`] hands it out, its caller gives it a thread.
+//!
+//! A job holds what it needs, works beside appends and queries, and claims its kind: while it is not done, no other of
+//! its kind is handed out. Dropped without having run, or after a failure, it is handed out anew by a later maintenance.
+
+use std::ops::ControlFlow;
+
+use crate::error::SealError;
+use crate::seal::{SealJob, Sealed};
+
+/// A job. Jobs of different kinds may run at the same time.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Job {
+    /// Writes the head into a block. Ingest waits for its memory: run it at once and at full speed.
+    Seal(SealJob),
+}
+
+/// What a job came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Done {
+    /// A head is in a block.
+    Sealed(Sealed),
+}
+
+/// Why a job failed. Nothing is lost; it is handed out again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JobError {
+    /// A head stays in memory and in the log.
+    #[error("cannot seal the head")]
+    Seal(#[from] SealError),
+}
+
+/// Called by a patient job between small pieces of work with the bytes that it wrote since: may sleep, so that the
+/// job takes its share and no more, or say that the job is to end early, as at a stop.
+pub type Pace<'a> = dyn FnMut(u64) -> ControlFlow<()> + 'a;
+
+impl Job {
+    /// What it is called in logs and as a thread.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Seal(_) => "seal",
+        }
+    }
+
+    /// Does the work.
+    ///
+    /// # Errors
+    /// As its kind has it.
+    pub fn run(self, _pace: &mut Pace<'_>) -> Result<Done, JobError> {
+        match self {
+            Self::Seal(job) => Ok(Done::Sealed(job.run()?)),
+        }
+    }
+}
