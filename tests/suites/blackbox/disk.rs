@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use pitwatch_tests::http::Api;
 use pitwatch_tests::programs::{Agent, Collector};
 use pitwatch_tests::webhook::{Webhook, is};
 
@@ -51,6 +52,15 @@ impl Drop for SmallDisk {
     }
 }
 
+/// Fills the disk, and again what the collector's other files give back (the state store shrinks as it commits), until
+/// the log finds no room. Answers the file to be removed.
+fn fill_until_stalled(disk: &SmallDisk, api: &Api) -> anyhow::Result<PathBuf> {
+    wait_for("the log is stalled", Duration::from_secs(60), || {
+        let filler = disk.fill().ok()?;
+        (figure(api, "pitwatch_collector_wal_stalled").ok()? == 1.0).then_some(filler)
+    })
+}
+
 #[test]
 fn a_full_disk_stops_acks_says_so_and_loses_nothing() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
@@ -65,10 +75,7 @@ fn a_full_disk_stops_acks_says_so_and_loses_nothing() -> anyhow::Result<()> {
     let api = collector.api()?;
     wait_for_tick(&api, "real-1", unix_ms() + 2_000, Duration::from_secs(20))?;
 
-    let filler = disk.fill()?;
-    wait_for("the log is stalled", Duration::from_secs(60), || {
-        (figure(&api, "pitwatch_collector_wal_stalled").ok()? == 1.0).then_some(())
-    })?;
+    let filler = fill_until_stalled(&disk, &api)?;
     const SAID: &str = "cannot write history, so nothing is acknowledged until it works again: ";
     let log = collector.process().log();
     assert!(log.contains(SAID) && log.contains("No space left on device"), "{log}");
@@ -103,10 +110,7 @@ fn a_full_disk_stops_acks_says_so_and_loses_nothing() -> anyhow::Result<()> {
 
     // Once more, and a kill in the middle of it: what was never acknowledged comes again from the agent. It starts
     // although there is no room, says so, and goes on when there is.
-    let filler = disk.fill()?;
-    wait_for("the log is stalled again", Duration::from_secs(60), || {
-        (figure(&api, "pitwatch_collector_wal_stalled").ok()? == 1.0).then_some(())
-    })?;
+    let filler = fill_until_stalled(&disk, &api)?;
     std::thread::sleep(Duration::from_secs(2));
     collector.process().kill();
     let log = collector.dir.join("collector.log");
