@@ -23,9 +23,9 @@ use crate::wal::record::Record;
 /// The one writer of a store.
 #[derive(Debug)]
 pub struct Appender {
-    history: Arc<History>,
+    pub(crate) history: Arc<History>,
     ingest: Ingest,
-    wal: wal::Writer,
+    pub(crate) wal: wal::Writer,
     /// When the head began to collect, by the clock given to [`Appender::maintain`].
     head_begun_ms: Option<i64>,
 }

@@ -16,6 +16,8 @@ use pitwatch_disk::{Disk, DiskFile};
 use crate::bytes::Malformed;
 use crate::history::write;
 use crate::index::{Index, SeriesId};
+use crate::source::SourceName;
+use crate::usage::BlockUsage;
 use column::PcoFormat;
 use format::{CRC_BYTES, Chunk, FOOTER_BYTES, Footer, HEADER_BYTES, Part, PartError, Place, Presence};
 pub(crate) use writer::BlockWriter;
@@ -84,8 +86,22 @@ pub(crate) struct Block {
     chunks: Vec<Chunk>,
     /// By series, then in the order of the file.
     entries: Vec<Entry>,
+    usage: BlockUsage,
     /// The timestamps of the chunk read last: the series of a host are asked for one after another.
     last_timestamps: Mutex<Option<(u32, Arc<[i64]>)>>,
+}
+
+/// A column that cannot be read.
+#[derive(Debug)]
+pub(crate) struct ColumnDamage {
+    /// Where it is.
+    pub(crate) part: String,
+    pub(crate) source: SourceName,
+    /// Whose values they are; none for timestamps, which all series of a chunk share.
+    pub(crate) series: Option<SeriesId>,
+    pub(crate) samples: u64,
+    /// First and last timestamp, milliseconds since the Unix epoch.
+    pub(crate) span: (i64, i64),
 }
 
 #[derive(Debug)]
@@ -124,14 +140,16 @@ impl Block {
             return Err(bad(PartError::Damaged(Part::Index)));
         }
         let outline = format::parse_index(&raw, footer.index_offset).map_err(bad)?;
-        let mut entries = Vec::with_capacity(outline.series.len());
-        for entry in outline.series {
-            let series = write(index).insert(&entry.labels, entry.kind);
-            entries.push(Entry { series, chunk: entry.chunk, presence: entry.presence, values: entry.values });
-        }
+        let ids: Vec<SeriesId> =
+            outline.series.iter().map(|entry| write(index).insert(&entry.labels, entry.kind)).collect();
+        let usage = BlockUsage::of(&outline, &ids);
+        let numbered = outline.series.into_iter().zip(ids);
+        let mut entries: Vec<Entry> = numbered
+            .map(|(entry, series)| Entry { series, chunk: entry.chunk, presence: entry.presence, values: entry.values })
+            .collect();
         entries.sort_by_key(|entry| entry.series);
         let (path, chunks) = (path.to_owned(), outline.chunks);
-        Ok(Self { path, file, bytes, footer, pco, chunks, entries, last_timestamps: Mutex::default() })
+        Ok(Self { path, file, bytes, footer, pco, chunks, entries, usage, last_timestamps: Mutex::default() })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -144,6 +162,10 @@ impl Block {
 
     pub(crate) fn footer(&self) -> &Footer {
         &self.footer
+    }
+
+    pub(crate) fn usage(&self) -> &BlockUsage {
+        &self.usage
     }
 
     pub(crate) fn series(&self) -> impl Iterator<Item = SeriesId> {
@@ -194,6 +216,51 @@ impl Block {
             }
         }
         Ok(())
+    }
+
+    /// Reads every column. `progress` is told the bytes of each, `each` its samples or what is lost with it.
+    pub(crate) fn check(&self, progress: &mut dyn FnMut(u64), each: &mut dyn FnMut(Result<u64, ColumnDamage>)) {
+        let mut whole = Vec::with_capacity(self.chunks.len());
+        let mut samples = vec![0; self.chunks.len()];
+        for entry in &self.entries {
+            samples[entry.chunk as usize] += entry.presence.count(self.chunk(entry).ticks) as u64;
+        }
+        for (at, chunk) in self.chunks.iter().enumerate() {
+            let timestamps = self.timestamps(at as u32);
+            progress(chunk.timestamps.file_bytes());
+            whole.push(timestamps.is_ok());
+            if let Err(error) = timestamps {
+                each(Err(self.damage(&error, chunk, None, samples[at])));
+            }
+        }
+        // In the order of the file: blocks are larger than memory.
+        let mut entries: Vec<&Entry> = self.entries.iter().filter(|entry| whole[entry.chunk as usize]).collect();
+        entries.sort_by_key(|entry| entry.values.offset());
+        let mut values = Vec::new();
+        for entry in entries {
+            let chunk = self.chunk(entry);
+            let count = entry.presence.count(chunk.ticks);
+            let read = self.column(&entry.values, Part::Values).and_then(|(column, part)| {
+                values.clear();
+                let decoded = column::decode(&self.pco, &column, count, &mut values);
+                decoded.map_err(|Malformed| BlockError::Damaged { path: self.path.clone(), part })
+            });
+            progress(entry.values.file_bytes());
+            let samples = count as u64;
+            each(match read {
+                Ok(()) => Ok(samples),
+                Err(error) => Err(self.damage(&error, chunk, Some(entry.series), samples)),
+            });
+        }
+    }
+
+    fn damage(&self, error: &BlockError, chunk: &Chunk, series: Option<SeriesId>, samples: u64) -> ColumnDamage {
+        let part = match error {
+            BlockError::Io { part, source, .. } => format!("{part}: {source}"),
+            BlockError::Damaged { part, .. } => part.to_string(),
+            BlockError::Newer { .. } => error.to_string(),
+        };
+        ColumnDamage { part, source: chunk.source.clone(), series, samples, span: (chunk.min_ts, chunk.max_ts) }
     }
 
     fn of(&self, series: SeriesId) -> &[Entry] {

@@ -112,6 +112,32 @@ pub enum SealError {
     Block(#[from] BlockError),
 }
 
+/// Why there is no snapshot.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// What was appended cannot be made durable.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// The operating system refused.
+    #[error("cannot {action} {path}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
+    /// Files were removed under it every time.
+    #[error("files of the store went away under each of {tries} tries: try again")]
+    Unsteady {
+        /// How often it was tried.
+        tries: usize,
+    },
+}
+
 /// Why a query has no answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -12,7 +12,8 @@
 //! - [`wal`]: the write-ahead log; `recovery`: opening a store.
 //! - [`job`](Job): work for a thread of its own.
 //! - `block`: immutable files; `seal`: from head to block, and retention.
-//! - `history`: queries; `stats`: figures.
+//! - [`verify`](verify()): every byte read, without a change; `snapshot`: all files at one moment, for backups.
+//! - `history`: queries; `stats`: figures; `usage`: who and what takes the room.
 
 mod appender;
 pub mod block;
@@ -27,18 +28,24 @@ mod job;
 mod matchers;
 mod recovery;
 mod seal;
+mod snapshot;
 mod source;
 mod stats;
+mod usage;
+mod verify;
 pub mod wal;
 
 pub use appender::Appender;
 pub use config::Config;
-pub use error::{AppendError, CommitError, OpenError, QueryError, Reject, SealError};
+pub use error::{AppendError, CommitError, OpenError, QueryError, Reject, SealError, SnapshotError};
 pub use history::{History, SeriesRef};
 pub use ingest::Appended;
 pub use job::{Done, Job, JobError, Pace};
 pub use matchers::{MatchOp, Matcher, MatcherError};
 pub use recovery::{Loss, RecoveryReport};
 pub use seal::{SealJob, Sealed};
+pub use snapshot::{FileKind, SnapshotFile};
 pub use source::{SourceKind, SourceName};
 pub use stats::{Refusal, SeriesLimit, Stats};
+pub use usage::{Amount, SourceUsage, Usage};
+pub use verify::{COLUMNS_LISTED_MAX, Damage, Progress, Verified, verify};

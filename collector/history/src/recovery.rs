@@ -116,28 +116,51 @@ pub(crate) fn open(
         made.map_err(|source| OpenError::Io { action: "make the directory", path: path.clone(), source })?;
     }
     let mut report = RecoveryReport::default();
-    let history = Arc::new(History {
-        disk: disk.clone(),
-        dir: dir.to_owned(),
-        config,
-        index: RwLock::default(),
-        view: RwLock::default(),
-        counters: Counters::default(),
-        next_block: AtomicU64::new(1),
-    });
+    let history = Arc::new(empty(disk.clone(), dir, config));
     let sealed_through = open_blocks(&history, &blocks_dir, &mut report)?;
-    let mut ingest = Ingest::new(history.clone());
-    let replayed = wal::replay::replay(&*disk, &wal_dir, sealed_through, &mut report, |record, report| {
-        ingest.replay(record, report);
-    })?;
+    let (ingest, replayed) = replay(&history, sealed_through, &mut report, &mut |_, _| {})?;
     history.counters.corruptions.store(report.losses.len() as u64, Ordering::Relaxed);
     let writer = wal::Writer::new(disk, wal_dir, replayed.previous, replayed.next_number, replayed.bytes);
     let appender = Appender::new(history.clone(), ingest, writer);
     Ok((history, appender, report))
 }
 
+/// A store of nothing.
+pub(crate) fn empty(disk: Arc<dyn Disk>, dir: &Path, config: Config) -> History {
+    History {
+        disk,
+        dir: dir.to_owned(),
+        config,
+        index: RwLock::default(),
+        view: RwLock::default(),
+        counters: Counters::default(),
+        next_block: AtomicU64::new(1),
+    }
+}
+
+/// Takes the log beyond `sealed_through` into heads; `after_each` is called after every record with
+/// how many samples there were so far.
+pub(crate) fn replay(
+    history: &Arc<History>,
+    sealed_through: Option<u64>,
+    report: &mut RecoveryReport,
+    after_each: &mut dyn FnMut(&mut Ingest, u64),
+) -> Result<(Ingest, wal::replay::Replayed), OpenError> {
+    let mut ingest = Ingest::new(history.clone());
+    let dir = history.dir.join(WAL_DIR);
+    let replayed = wal::replay::replay(&*history.disk, &dir, sealed_through, report, |record, report| {
+        ingest.replay(record, report);
+        after_each(&mut ingest, report.samples);
+    })?;
+    Ok((ingest, replayed))
+}
+
 /// Opens every block; answers up to which segment they hold the log.
-fn open_blocks(history: &History, dir: &Path, report: &mut RecoveryReport) -> Result<Option<u64>, OpenError> {
+pub(crate) fn open_blocks(
+    history: &History,
+    dir: &Path,
+    report: &mut RecoveryReport,
+) -> Result<Option<u64>, OpenError> {
     let io = |action| move |source| OpenError::Io { action, path: dir.to_owned(), source };
     let names = history.disk.list(dir).map_err(io("list"))?;
     for name in names.iter().filter(|name| name.ends_with(TEMPORARY_SUFFIX)) {

@@ -80,6 +80,12 @@ impl Writer {
         self.durable_bytes
     }
 
+    /// How much of the segment of that file name counts, if it is the last one.
+    pub(crate) fn durable_len(&self, name: &str) -> Option<u64> {
+        let last = self.segment.as_ref().map(|segment| (segment.number, segment.durable_len)).or(self.previous);
+        last.filter(|(number, _)| segment_number(name) == Some(*number)).map(|(_, len)| len)
+    }
+
     /// Makes everything pushed so far durable.
     pub(crate) fn commit(&mut self) -> Result<(), CommitError> {
         if self.pending.is_empty() {

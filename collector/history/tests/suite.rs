@@ -6,6 +6,7 @@
 //! - `damage`: files cut and bits flipped.
 //! - `fixtures`: files of every version of the formats.
 //! - `limits`: series limits, backlog, retention, and when a head is sealed.
+//! - `operations`: verification, snapshots, usage.
 
 // The helpers of these tests are not in test functions, where clippy.toml allows it.
 #![allow(clippy::unwrap_used)]
@@ -22,3 +23,5 @@ mod fixtures;
 mod limits;
 #[path = "suite/model.rs"]
 mod model;
+#[path = "suite/operations.rs"]
+mod operations;

@@ -39,6 +39,11 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// # Errors
     /// The operating system's.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives the file `from` a second name (a hard link); fails if `to` exists.
+    ///
+    /// # Errors
+    /// The operating system's, `AlreadyExists` and `CrossesDevices` among them.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     ///
     /// # Errors

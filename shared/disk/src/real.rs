@@ -39,6 +39,10 @@ impl Disk for RealDisk {
         fs::rename(from, to)
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
     }
@@ -108,6 +112,10 @@ mod tests {
         assert_eq!(RealDisk.create(&sub.join("x")).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         RealDisk.rename(&sub.join("x"), &sub.join("y")).unwrap();
         assert_eq!(RealDisk.list(&sub).unwrap(), ["y"]);
+        RealDisk.link(&sub.join("y"), &sub.join("z")).unwrap();
+        assert_eq!(RealDisk.link(&sub.join("y"), &sub.join("z")).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        RealDisk.remove(&sub.join("y")).unwrap();
+        assert_eq!(RealDisk.open(&sub.join("z")).unwrap().len().unwrap(), 6);
         assert!(RealDisk.free_bytes(&sub).unwrap() > 0);
     }
 }

@@ -5,7 +5,7 @@
 //! the name changes of a directory are kept up to a random one. After a failed sync, what it should have written
 //! may be lost even if a later sync succeeds: the kernel marks such pages clean.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -198,14 +198,15 @@ impl Inner {
     }
 
     fn used_bytes(&self) -> u64 {
-        self.names.values().map(|id| self.files[id].live.len() as u64).sum()
+        let files: BTreeSet<u64> = self.names.values().copied().collect();
+        files.iter().map(|id| self.files[id].live.len() as u64).sum()
     }
 
     fn id(&self, path: &Path) -> io::Result<u64> {
         self.names.get(path).copied().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, path.display().to_string()))
     }
 
-    fn rename_to(&mut self, change: NameChange) {
+    fn name(&mut self, change: NameChange) {
         change.apply(&mut self.names);
         self.pending_names.push(change);
     }
@@ -221,7 +222,7 @@ impl Disk for SimDisk {
         let id = inner.next_file;
         inner.next_file += 1;
         inner.files.insert(id, FileState::default());
-        inner.rename_to(NameChange::Set(path.to_owned(), id));
+        inner.name(NameChange::Set(path.to_owned(), id));
         Ok(self.handle(&inner, id))
     }
 
@@ -243,7 +244,18 @@ impl Disk for SimDisk {
         let mut inner = self.lock();
         inner.change()?;
         let id = inner.id(from)?;
-        inner.rename_to(NameChange::Rename(from.to_owned(), to.to_owned(), id));
+        inner.name(NameChange::Rename(from.to_owned(), to.to_owned(), id));
+        Ok(())
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut inner = self.lock();
+        inner.change()?;
+        if inner.names.contains_key(to) {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, to.display().to_string()));
+        }
+        let id = inner.id(from)?;
+        inner.name(NameChange::Set(to.to_owned(), id));
         Ok(())
     }
 
@@ -251,7 +263,7 @@ impl Disk for SimDisk {
         let mut inner = self.lock();
         inner.change()?;
         inner.id(path)?;
-        inner.rename_to(NameChange::Remove(path.to_owned()));
+        inner.name(NameChange::Remove(path.to_owned()));
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use pitwatch_shared::model::{Labels, MetricType};
 
 use super::column::{self, COLUMN_VALUES_MAX, PcoFormat};
 use crate::bytes::{Fields, Malformed};
+use crate::source::{SourceKind, SourceName};
 
 /// The first bytes of a block.
 const MAGIC: [u8; 8] = *b"PITWBLK\n";
@@ -93,6 +94,7 @@ pub(crate) struct Outline {
 /// Ticks of one group, and their series.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Chunk {
+    pub(crate) source: SourceName,
     pub(crate) ticks: usize,
     pub(crate) min_ts: i64,
     pub(crate) max_ts: i64,
@@ -140,6 +142,24 @@ impl Presence {
             Self::Ranges(ranges) => (None, &ranges[..]),
         };
         all.into_iter().chain(ranges.iter().map(|(from, count)| *from as usize..(*from + *count) as usize))
+    }
+}
+
+impl Place {
+    /// Where it is in the data area; columns of the index come first.
+    pub(crate) fn offset(&self) -> u64 {
+        match self {
+            Self::Inline(_) => 0,
+            Self::Data { offset, .. } => *offset,
+        }
+    }
+
+    /// Bytes that it takes of the file.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        match self {
+            Self::Inline(bytes) => bytes.len() as u64,
+            Self::Data { bytes, .. } => u64::from(*bytes) + CRC_BYTES as u64,
+        }
     }
 }
 
@@ -324,10 +344,18 @@ struct IndexReader<'a> {
 
 impl IndexReader<'_> {
     fn chunk(&mut self, outline: &mut Outline) -> Result<(), Malformed> {
-        if self.fields.byte()? > 1 {
-            return Err(Malformed);
-        }
-        self.symbols.get(self.fields.usize()?).ok_or(Malformed)?;
+        let kind = match self.fields.byte()? {
+            0 => SourceKind::Agent,
+            1 => SourceKind::Internal,
+            _ => return Err(Malformed),
+        };
+        let name = *self.symbols.get(self.fields.usize()?).ok_or(Malformed)?;
+        // A source's chunks mostly follow one another: they share its name.
+        let before = outline.chunks.last().map(|chunk| &chunk.source);
+        let source = match before.filter(|source| source.kind == kind && *source.name == *name) {
+            Some(source) => source.clone(),
+            None => SourceName { kind, name: name.into() },
+        };
         GroupId::try_from(self.fields.u64()?).map_err(|_| Malformed)?;
         let common = parse_pairs(&mut self.fields, &self.symbols)?;
         let ticks = self.fields.usize()?;
@@ -338,7 +366,7 @@ impl IndexReader<'_> {
         let max_ts = min_ts.checked_add_unsigned(self.fields.u64()?).ok_or(Malformed)?;
         let timestamps = self.place()?;
         let chunk = u32::try_from(outline.chunks.len()).map_err(|_| Malformed)?;
-        outline.chunks.push(Chunk { ticks, min_ts, max_ts, timestamps });
+        outline.chunks.push(Chunk { source, ticks, min_ts, max_ts, timestamps });
         for _ in 0..self.fields.count(3)? {
             let template = self.templates.get(self.fields.usize()?).ok_or(Malformed)?;
             let labels = Labels::new(common.iter().chain(&template.pairs).copied()).map_err(|_| Malformed)?;

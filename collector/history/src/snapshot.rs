@@ -1,0 +1,98 @@
+//! A second name for every file of a store at one moment, from which a backup can be copied at leisure.
+//!
+//! The log is linked before the blocks, by the thread that writes the log: a seal that ends meanwhile adds a block and
+//! takes away segments that are linked already, so that the two together are what a crash at this moment would leave.
+//! Files are immutable but for the last segment, which goes on growing: of it only its length at this moment counts.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustc_hash::FxHashSet;
+
+use crate::appender::Appender;
+use crate::error::SnapshotError;
+use crate::history::read;
+use crate::recovery::{BLOCKS_DIR, WAL_DIR};
+use crate::seal::TEMPORARY_SUFFIX;
+
+/// How often a snapshot begins anew because a background job removed a file under it.
+const TRIES: usize = 10;
+
+/// A file of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotFile {
+    /// Where it is under the store's directory and under the snapshot's.
+    pub path: PathBuf,
+    /// How many of its bytes count.
+    pub bytes: u64,
+    /// What may be thought of its bytes.
+    pub kind: FileKind,
+}
+
+/// What may be thought of a file's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// Written once; its name is never given to other bytes as long as the store lives.
+    Immutable,
+    /// As immutable, but the store could not open it, or has not opened it yet.
+    Unopened,
+    /// It grows.
+    Log,
+}
+
+impl Appender {
+    /// Commits, then gives every file of the store a second name under `to`, which must be empty or not there.
+    ///
+    /// # Errors
+    /// The log cannot be written, or the operating system refuses, as it does where `to` is on another file system.
+    pub fn snapshot(&mut self, to: &Path) -> Result<Vec<SnapshotFile>, SnapshotError> {
+        self.commit()?;
+        for dir in [WAL_DIR, BLOCKS_DIR] {
+            let dir = to.join(dir);
+            self.history.disk.create_dir_all(&dir).map_err(at("make the directory", &dir))?;
+        }
+        for _ in 0..TRIES {
+            let mut files = Vec::new();
+            match self.link(to, &mut files) {
+                Err(SnapshotError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                linked => return linked.map(|()| files),
+            }
+            for file in files {
+                let path = to.join(file.path);
+                self.history.disk.remove(&path).map_err(at("remove", &path))?;
+            }
+        }
+        Err(SnapshotError::Unsteady { tries: TRIES })
+    }
+
+    fn link(&self, to: &Path, files: &mut Vec<SnapshotFile>) -> Result<(), SnapshotError> {
+        let history = &self.history;
+        let opened: FxHashSet<PathBuf> =
+            read(&history.view).blocks.iter().map(|block| block.path().to_owned()).collect();
+        for dir in [WAL_DIR, BLOCKS_DIR] {
+            let from = history.dir.join(dir);
+            let names = history.disk.list(&from).map_err(at("list", &from))?;
+            for name in names.iter().filter(|name| !name.ends_with(TEMPORARY_SUFFIX)) {
+                let path = from.join(name);
+                let (kind, counts) = match dir {
+                    WAL_DIR => (FileKind::Log, self.wal.durable_len(name)),
+                    _ if opened.contains(&path) => (FileKind::Immutable, None),
+                    _ => (FileKind::Unopened, None),
+                };
+                let linked = to.join(dir).join(name);
+                history.disk.link(&path, &linked).map_err(at("link", &path))?;
+                files.push(SnapshotFile { path: Path::new(dir).join(name), bytes: counts.unwrap_or(0), kind });
+                if let (None, Some(file)) = (counts, files.last_mut()) {
+                    let len = history.disk.open(&linked).and_then(|file| file.len());
+                    file.bytes = len.map_err(at("open", &linked))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SnapshotError {
+    let path = path.to_owned();
+    move |source| SnapshotError::Io { action, path, source }
+}
