@@ -39,6 +39,9 @@ const NEW_SUFFIX: &str = "new";
 const WRITE_AGAIN_CHUNK_BYTES: usize = 256 * 1024;
 /// How long an opening waits for the readers and threads of a closed store to let go of its files.
 const CLOSING_WAIT: Duration = Duration::from_secs(5);
+/// How long an opening waits for another holder of the directory's lock: a process that is just ending, or a child
+/// between fork and exec, which has copies of every descriptor.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
 const CLOSING_POLL: Duration = Duration::from_millis(10);
 /// After a full disk the old store goes on answering reads until so much is free: to reopen it takes room.
 const REOPEN_MIN_FREE_BYTES: u64 = 16 * 1024 * 1024;
@@ -76,7 +79,7 @@ impl<S: Store> Guard<S> {
             move |fault: Fault| fault.into_error(S::ENGINE, doing, &path)
         };
         RealDisk.create_dir_all(dir).map_err(Fault::Io).map_err(error("make the directory of"))?;
-        let lock = lock(dir).map_err(error("lock"))?;
+        let lock = patiently(LOCK_WAIT, || lock(dir)).map_err(error("lock"))?;
         for other in Engine::ALL.into_iter().filter(|other| *other != S::ENGINE) {
             let other_path = dir.join(other.file_name());
             if other_path.exists() {
@@ -86,7 +89,7 @@ impl<S: Store> Guard<S> {
         if !path.exists() {
             create::<S>(dir, &path).map_err(error("create"))?;
         }
-        let store = patiently(|| S::open(&path)).map_err(error("open"))?;
+        let store = patiently(CLOSING_WAIT, || S::open(&path)).map_err(error("open"))?;
         let slot = Mutex::new(Slot { store: Some(Arc::new(store)), stale: None });
         Ok(Self { dir: dir.to_owned(), path, slot, committing: Mutex::new(()), _lock: lock })
     }
@@ -122,7 +125,7 @@ impl<S: Store> Guard<S> {
             drop(slot.store.take());
             Ok(())
         });
-        let store: Arc<S> = Arc::new(patiently(|| {
+        let store: Arc<S> = Arc::new(patiently(CLOSING_WAIT, || {
             if slot.stale.is_some() {
                 write_again(&self.path)?;
             }
@@ -203,10 +206,11 @@ fn create<S: Store>(dir: &Path, path: &Path) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Does what needs the store's files to itself, in a directory whose lock is ours. If they are in use, it is by a store
-/// that was closed a moment ago: sled's threads and redb's readers let go a little later.
-fn patiently<T>(mut what: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
-    let deadline = Instant::now() + CLOSING_WAIT;
+/// Does what needs the directory or its files to itself, again and again for that long if somebody has them. In a
+/// directory whose lock is ours that is a store that was closed a moment ago: sled's threads and redb's readers let go a
+/// little later.
+fn patiently<T>(wait: Duration, mut what: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
+    let deadline = Instant::now() + wait;
     loop {
         match no_panic(&mut what) {
             Err(Fault::InUse) if Instant::now() < deadline => thread::sleep(CLOSING_POLL),

@@ -22,6 +22,7 @@ for_each_engine!(
     limits_hold_and_what_breaks_one_changes_nothing,
     it_is_there_after_a_reopening,
     one_process_at_a_time,
+    programs_that_start_meanwhile_do_not_keep_it_locked,
     the_other_engines_store_is_refused,
     readers_see_whole_batches_in_their_order,
     the_whole_state_fits_well,
@@ -195,6 +196,25 @@ fn one_process_at_a_time(engine: Engine) {
     assert!(matches!(state::open(engine, dir.path()), Err(StateError::InUse { .. })));
     drop(state);
     state::open(engine, dir.path()).unwrap();
+}
+
+/// Between fork and exec a child holds copies of every descriptor, the lock's too.
+fn programs_that_start_meanwhile_do_not_keep_it_locked(engine: Engine) {
+    let dir = tempfile::tempdir().unwrap();
+    drop(state::open(engine, dir.path()).unwrap());
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    std::process::Command::new("true").status().unwrap();
+                }
+            });
+        }
+        let opened = (0..100).try_for_each(|_| state::open(engine, dir.path()).map(drop));
+        done.store(true, Ordering::Relaxed);
+        opened.unwrap();
+    });
 }
 
 fn the_other_engines_store_is_refused(engine: Engine) {
