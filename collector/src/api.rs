@@ -8,21 +8,28 @@
 //! - [`serve`]: connections and their bounds.
 //! - `envelope`, `params`: what every answer and every question has in common.
 //! - `auth`: tokens, cookies, roles; `session`: signing in.
-//! - `pool`: how many queries run, and when they are given up.
-//! - `query`, `series`, `rules`: Prometheus' endpoints; `matrix`: their numbers as JSON.
+//! - `pool`: how many queries run, whose turn it is, and when they are given up.
+//! - `output`: bodies that are sent while they are written.
+//! - `query`, `series`, `rules`, `federate`, `runtime`: Prometheus' endpoints; `matrix`: their numbers as JSON; `ast`:
+//!   queries as JSON; `help`: what metrics mean.
 //! - `hosts`, `agents`, `tokens`, `status`: the collector's own.
 //! - `page`: what a browser sees.
 
 mod agents;
+mod ast;
 mod auth;
 mod envelope;
+mod federate;
+mod help;
 mod hosts;
 mod matrix;
+mod output;
 mod page;
 mod params;
 mod pool;
 mod query;
 mod rules;
+mod runtime;
 pub mod seams;
 mod series;
 mod serve;
@@ -38,6 +45,9 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{delete, get, post};
 use pitwatch_history::History;
 use pitwatch_promql::EngineOptions;
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::SizeAbove;
 
 use crate::access::{Access, Role};
 use crate::source::HistorySource;
@@ -45,6 +55,7 @@ use envelope::ApiError;
 use pool::QueryPool;
 
 pub use auth::SESSION_COOKIE;
+pub use pool::{QueryStats, WAITING_MAX_A_CLIENT};
 pub use seams::{
     AgentInfo, AgentState, Alarms, AlertInfo, AlertState, EnrollTokenInfo, Fleet, FleetError, NewToken, ReceiverStatus,
     RuleGroupInfo, RuleHealth, RuleInfo, RuleKind, Vitals,
@@ -59,7 +70,10 @@ pub const HEAD_MAX_BYTES: usize = 64 * 1024;
 pub const QUERIES_AT_ONCE: usize = 4;
 /// Most queries that wait for their turn; more are turned away.
 pub const QUERIES_WAITING_MAX: usize = 256;
+/// Shorter bodies are not worth to be compressed.
+const COMPRESSED_MIN_BYTES: u16 = 1024;
 
+const _: () = assert!(WAITING_MAX_A_CLIENT < QUERIES_WAITING_MAX, "one client must not fill the queue");
 const _: () = assert!(BODY_MAX_BYTES >= pitwatch_promql::MAX_QUERY_BYTES);
 
 /// What the API is made of.
@@ -71,6 +85,8 @@ pub struct App {
     pub engine: EngineOptions,
     /// Most queries at once; see [`QUERIES_AT_ONCE`].
     pub queries_at_once: usize,
+    /// What becomes of queries.
+    pub query_stats: Arc<QueryStats>,
     /// Tokens.
     pub access: Arc<Access>,
     /// Agents.
@@ -89,7 +105,7 @@ pub struct App {
 struct Shared {
     app: App,
     source: HistorySource,
-    queries: QueryPool,
+    queries: Arc<QueryPool>,
     numbers: hosts::Cache,
 }
 
@@ -98,7 +114,7 @@ type AppState = axum::extract::State<Arc<Shared>>;
 /// Every endpoint. All but `/-/healthy`, `/-/ready` and the sign-in want a token.
 pub fn router(app: App) -> Router {
     let source = HistorySource::new(app.history.clone());
-    let queries = QueryPool::new(app.queries_at_once.max(1), QUERIES_WAITING_MAX);
+    let queries = QueryPool::new(app.queries_at_once.max(1), QUERIES_WAITING_MAX, app.query_stats.clone());
     let shared = Arc::new(Shared { app, source, queries, numbers: hosts::Cache::default() });
     let guard = |role| from_fn_with_state((shared.clone(), role), auth::authorize);
     let open = Router::new()
@@ -137,6 +153,7 @@ fn prometheus() -> Router<Arc<Shared>> {
         .route("/api/v1/query_range", get(query::range).post(query::range))
         .route("/api/v1/query_exemplars", get(query::exemplars).post(query::exemplars))
         .route("/api/v1/format_query", get(query::format).post(query::format))
+        .route("/api/v1/parse_query", get(query::parse).post(query::parse))
         .route("/api/v1/labels", get(series::label_names).post(series::label_names))
         .route("/api/v1/label/{name}/values", get(series::label_values))
         .route("/api/v1/series", get(series::series).post(series::series))
@@ -144,6 +161,17 @@ fn prometheus() -> Router<Arc<Shared>> {
         .route("/api/v1/rules", get(rules::rules))
         .route("/api/v1/alerts", get(rules::alerts))
         .route("/api/v1/status/buildinfo", get(status::build_info))
+        .route("/api/v1/status/config", get(runtime::config))
+        .route("/api/v1/status/flags", get(runtime::flags))
+        .route("/api/v1/status/runtimeinfo", get(runtime::runtime_info))
+        .route("/api/v1/status/tsdb", get(runtime::tsdb))
+        .route("/federate", get(federate::federate))
+        // Not for our own endpoints: the length of a compressed secret tells of it.
+        .layer(
+            CompressionLayer::new()
+                .quality(CompressionLevel::Fastest)
+                .compress_when(SizeAbove::new(COMPRESSED_MIN_BYTES)),
+        )
 }
 
 async fn unknown_path(uri: axum::http::Uri) -> ApiError {

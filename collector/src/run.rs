@@ -104,12 +104,14 @@ pub async fn run(
         .with_context(|| format!("cannot listen for HTTP on TCP {}", config.http.listen))?;
     let addresses = Addresses { agents: endpoint.local_addr()?, http: http.local_addr()? };
     let shared = Arc::new(Shared { agents: agents.clone(), ingest: ingest.clone(), stats: ListenStats::default() });
+    let query_stats = Arc::new(api::QueryStats::default());
     let telemetry = Arc::new(Telemetry {
         history: history.clone(),
         ingest: ingest.clone(),
         agents: agents.clone(),
         listen: shared.clone(),
         alerts: alerts.clone(),
+        queries: query_stats.clone(),
         state,
         disk,
         data_dir: dir.clone(),
@@ -123,6 +125,7 @@ pub async fn run(
         history: history.clone(),
         engine: EngineOptions::default(),
         queries_at_once: config.http.queries_at_once,
+        query_stats,
         access: access.clone(),
         fleet: Arc::new(Registry { agents: agents.clone(), history }),
         alarms: alerts.clone(),

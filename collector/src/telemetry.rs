@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::agents::{AgentView, Agents};
 use crate::alerts::Alerts;
-use crate::api::{Alarms, Vitals};
+use crate::api::{Alarms, QueryStats, Vitals};
 use crate::clock::unix_ms;
 use crate::ingest::{Event, Ingest, Tick};
 use crate::listen::Shared;
@@ -44,6 +44,8 @@ pub struct Telemetry {
     pub listen: Arc<Shared>,
     /// Alerting.
     pub alerts: Arc<Alerts>,
+    /// Queries over HTTP.
+    pub queries: Arc<QueryStats>,
     /// The state store.
     pub state: Arc<dyn State>,
     /// For the free room of the data directory.
@@ -90,6 +92,7 @@ impl Telemetry {
         self.ingest_series(&mut all);
         self.history_series(&mut all);
         self.alert_series(&mut all);
+        self.query_series(&mut all);
         self.process_series(&mut all);
         let now_ms = unix_ms();
         for agent in self.agents.list() {
@@ -139,6 +142,18 @@ impl Telemetry {
         if let Ok(free) = self.disk.free_bytes(&self.data_dir) {
             gauge(all, "pitwatch_collector_disk_free_bytes", free as f64);
         }
+    }
+
+    fn query_series(&self, all: &mut Vec<Series>) {
+        let stats = &self.queries;
+        gauge(all, "pitwatch_collector_queries_running", load(&stats.running));
+        gauge(all, "pitwatch_collector_queries_waiting", load(&stats.waiting));
+        counter(all, "pitwatch_collector_queries_total", load(&stats.begun));
+        counter(all, "pitwatch_collector_queries_refused_total", load(&stats.refused));
+        counter(all, "pitwatch_collector_queries_expired_total", load(&stats.expired));
+        counter(all, "pitwatch_collector_queries_abandoned_total", load(&stats.abandoned));
+        counter(all, "pitwatch_collector_query_wait_seconds_total", load(&stats.waited_us) / 1e6);
+        counter(all, "pitwatch_collector_query_seconds_total", load(&stats.ran_us) / 1e6);
     }
 
     fn alert_series(&self, all: &mut Vec<Series>) {

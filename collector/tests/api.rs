@@ -1,7 +1,8 @@
 //! The HTTP API: a real server on a free port over a real store, asked by real clients.
 //!
 //! - `server`: the server under test, two hosts in its store, and stand-ins for agents and alerts.
-//! - `prometheus`: Prometheus' endpoints; `promtool`: the same as Prometheus' own client sees them.
+//! - `prometheus`: Prometheus' endpoints; `promtool`: the same as Prometheus' own programs see them; `grafana`: the
+//!   requests of Grafana's data source.
 //! - `access`: tokens, roles, sessions; `own`: the collector's endpoints; `page`: what a browser sees.
 
 #![allow(
@@ -11,6 +12,8 @@
 
 #[path = "api/access.rs"]
 mod access;
+#[path = "api/grafana.rs"]
+mod grafana;
 #[path = "api/own.rs"]
 mod own;
 #[path = "api/page.rs"]

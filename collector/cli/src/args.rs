@@ -31,6 +31,8 @@ Examples:
   pitwatch query 'node_load1{instance=\"db-eu-3\"}' --range 6h --step 1m -o csv > load.csv
   pitwatch query 'rate(node_disk_written_bytes_total[1m])' --range 15m -o plot
   pitwatch query 'up' --time 2026-03-01T02:14:00Z
+  pitwatch query 'count by (__name__) ({__name__!=\"\"})' --explain
+      what it touches, and how long each stage takes
 
 Times: now, -5m (ago), seconds since 1970, or a date such as 2026-03-01T02:14:00Z or '2026-03-01 02:14'.";
 
@@ -102,6 +104,9 @@ pub(crate) struct QueryArgs {
     /// Distance of the points of a range, such as 10s; chosen by the range if left out
     #[arg(long, value_name = "DURATION")]
     pub(crate) step: Option<String>,
+    /// Also say, on standard error, what the query touched and where its time went
+    #[arg(long)]
+    pub(crate) explain: bool,
     /// How to write the answer; a plot without --range shows the last hour
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = QueryFormat::Table)]
     pub(crate) output: QueryFormat,

@@ -35,7 +35,9 @@ pub(crate) struct Screen {
 pub(crate) struct Report {
     /// For standard output.
     pub(crate) text: String,
-    /// For standard error.
+    /// For standard error, as it is.
+    pub(crate) remarks: String,
+    /// For standard error, each as a warning.
     pub(crate) warnings: Vec<String>,
     /// Whether a script should take notice.
     pub(crate) is_bad_news: bool,
@@ -84,7 +86,7 @@ fn list<T>(
         ListFormat::Csv => table.to_csv(),
         ListFormat::Json => with_line_feed(answer.body),
     };
-    Ok(Report { text, warnings: answer.warnings, is_bad_news })
+    Ok(Report { text, warnings: answer.warnings, is_bad_news, ..Report::default() })
 }
 
 fn with_line_feed(mut text: String) -> String {

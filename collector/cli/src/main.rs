@@ -55,6 +55,7 @@ fn run(args: &Args, screen: &Screen) -> Result<u8, CliError> {
     for warning in &report.warnings {
         let _ = writeln!(io::stderr(), "note: {}", table::one_line(warning));
     }
+    let _ = io::stderr().write_all(report.remarks.as_bytes());
     // A reader that has enough, such as `head`, is no error of ours.
     let _ = io::stdout().write_all(report.text.as_bytes());
     Ok(if report.is_bad_news { error::EXIT_BAD_NEWS } else { 0 })

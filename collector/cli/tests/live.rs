@@ -92,6 +92,18 @@ fn queries_are_answered_in_every_format() {
 }
 
 #[test]
+fn a_query_is_explained() {
+    let here = Here::start();
+    let time = (here.server.end_ms / 1000).to_string();
+    let said = here.run(&["query", "rate(node_cpu_seconds_total[10s])", "--time", &time, "--explain", "-o", "csv"]);
+    assert_eq!((said.status, said.out.lines().count()), (0, 5), "{}", said.err);
+    assert!(said.err.starts_with("touched   4 series, 40 samples; "), "{}", said.err);
+    for stage in ["parse", "wait", "select", "read", "evaluate", "write", "total"] {
+        assert!(said.err.lines().any(|line| line.starts_with(stage) && line.ends_with(" ms")), "{stage}: {}", said.err);
+    }
+}
+
+#[test]
 fn lists_are_read_and_judged() {
     let here = Here::start();
     let hosts = here.says(1, &["hosts"]);

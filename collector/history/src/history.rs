@@ -171,6 +171,12 @@ impl History {
         heads.map(|head| head.last_ms.load(Ordering::Relaxed)).max().filter(|last| *last != i64::MIN)
     }
 
+    /// How the store was opened.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// The store's figures.
     #[must_use]
     pub fn stats(&self) -> Stats {

@@ -1,7 +1,8 @@
 //! The expression tree that the parser builds. Owns the shape of a query and its canonical text ([`std::fmt::Display`],
-//! in `display`); types are checked by the parser, meaning is given by the evaluator.
+//! in `display`; over several lines in `pretty`); types are checked by the parser, meaning is given by the evaluator.
 
 mod display;
+mod pretty;
 
 use crate::functions::Function;
 use crate::matcher::Matcher;

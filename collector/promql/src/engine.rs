@@ -70,6 +70,12 @@ pub struct Stats {
     pub samples: u64,
     /// The most samples held in memory at once.
     pub peak_samples: u64,
+    /// How long the source took to find series.
+    pub select: Duration,
+    /// How long the source took to read samples.
+    pub read: Duration,
+    /// How long the whole took, both among it.
+    pub total: Duration,
 }
 
 /// The answer to a query.

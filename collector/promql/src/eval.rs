@@ -108,6 +108,7 @@ pub(crate) struct Evaluator<'a, S: Source> {
     warnings: Vec<String>,
     infos: Vec<String>,
     stats: Stats,
+    begun: Instant,
     /// Sample buffers that are not in use.
     buffers: Vec<SampleBuf>,
 }
@@ -131,6 +132,7 @@ impl<'a, S: Source> Evaluator<'a, S> {
             warnings: Vec::new(),
             infos: Vec::new(),
             stats: Stats::default(),
+            begun: Instant::now(),
             buffers: Vec::new(),
         }
     }
@@ -139,6 +141,7 @@ impl<'a, S: Source> Evaluator<'a, S> {
         self.warnings.sort();
         self.infos.sort();
         self.stats.peak_samples = self.meter.peak() as u64;
+        self.stats.total = self.begun.elapsed();
         Answer { value, warnings: self.warnings, infos: self.infos, stats: self.stats }
     }
 

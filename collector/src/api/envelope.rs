@@ -12,8 +12,12 @@ use serde_json::json;
 use crate::access::Role;
 use crate::error_chain;
 
+/// The type of a body of JSON.
+pub(super) const JSON: &str = "application/json";
+
 /// An error in Prometheus' envelope.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
 pub(super) struct ApiError {
     status: StatusCode,
     kind: &'static str,
@@ -159,7 +163,7 @@ impl IntoResponse for ApiError {
 pub(super) fn json_response(status: StatusCode, body: String) -> Response {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
     response
 }
 

@@ -12,6 +12,7 @@ use pitwatch_shared::model::INSTANCE;
 use serde::Serialize;
 
 use super::envelope::{ApiError, Success};
+use super::pool::Client;
 use super::seams::{AgentInfo, AgentState, AlertInfo, AlertState};
 use super::{AppState, Shared};
 use crate::clock::unix_ms;
@@ -104,7 +105,9 @@ impl Cache {
             return Ok(numbers.clone());
         }
         let (source, options) = (shared.source.clone(), shared.app.engine.clone());
-        let fresh = shared.queries.run(TIMEOUT, move |left, cancel| {
+        // Computed once for all who look: it counts for none of them.
+        let client = Client::named("the list of hosts");
+        let fresh = shared.queries.run(&client, TIMEOUT, move |left, cancel| {
             let timeout_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
             Ok(numbers(&source, EngineOptions { timeout_ms, ..options }, now_ms, cancel)?)
         });

@@ -1,9 +1,13 @@
-//! Answers to queries as JSON, written straight into one buffer: an answer may have millions of numbers.
+//! Answers to queries as JSON, written straight into the output: an answer may have millions of numbers.
 
 use std::fmt::Write as _;
+use std::time::{Duration, Instant};
 
-use pitwatch_promql::{Answer, Labels, Value, format_value};
+use pitwatch_promql::{Answer, Labels, Stats, Value, format_value};
 use serde_json::json;
+
+use super::envelope::ApiError;
+use super::output::Output;
 
 /// What a request wants of an answer beside its value.
 #[derive(Clone, Copy, Debug, Default)]
@@ -14,60 +18,103 @@ pub(super) struct Wanted {
     pub(super) stats: bool,
 }
 
-/// The whole body of an answer.
-pub(super) fn body(answer: &Answer, wanted: Wanted) -> String {
-    let mut warnings = answer.warnings.clone();
-    let mut out = String::with_capacity(256);
-    out.push_str("{\"status\":\"success\",\"data\":{\"resultType\":\"");
+/// How long a query was in each of its stages before its answer was written.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Spent {
+    pub(super) parse: Duration,
+    /// In the queue.
+    pub(super) wait: Duration,
+}
+
+/// Points of one series between two looks at how long the text is.
+const POINTS_A_LOOK: usize = 1024;
+
+/// Writes the whole body of an answer, and lets go of what is written.
+pub(super) fn write(answer: Answer, wanted: Wanted, spent: Spent, out: &mut Output) -> Result<(), ApiError> {
+    let begun = Instant::now();
+    let Answer { value, mut warnings, infos, stats } = answer;
+    out.text.push_str("{\"status\":\"success\",\"data\":{\"resultType\":\"");
     let limit = wanted.limit.unwrap_or(usize::MAX);
-    let found = match &answer.value {
+    let found = match value {
         Value::Scalar { ts_ms, value } => {
-            out.push_str("scalar\",\"result\":");
-            push_point(&mut out, *ts_ms, *value);
+            out.text.push_str("scalar\",\"result\":");
+            push_point(&mut out.text, ts_ms, value);
             0
         }
         Value::String { ts_ms, value } => {
-            out.push_str("string\",\"result\":[");
-            push_seconds(&mut out, *ts_ms);
-            out.push(',');
-            push_text(&mut out, value);
-            out.push(']');
+            out.text.push_str("string\",\"result\":[");
+            push_seconds(&mut out.text, ts_ms);
+            out.text.push(',');
+            push_text(&mut out.text, &value);
+            out.text.push(']');
             0
         }
         Value::Vector(series) => {
-            out.push_str("vector\",\"result\":");
-            push_list(&mut out, series.iter().take(limit), |out, (labels, ts_ms, value)| {
-                push_metric(out, labels);
-                out.push_str(",\"value\":");
-                push_point(out, *ts_ms, *value);
-                out.push('}');
-            });
-            series.len()
+            out.text.push_str("vector\",\"result\":[");
+            let found = series.len();
+            for (at, (labels, ts_ms, value)) in series.into_iter().take(limit).enumerate() {
+                begin_series(&mut out.text, at, &labels);
+                out.text.push_str(",\"value\":");
+                push_point(&mut out.text, ts_ms, value);
+                out.text.push('}');
+                out.spill()?;
+            }
+            out.text.push(']');
+            found
         }
         Value::Matrix(series) => {
-            out.push_str("matrix\",\"result\":");
-            push_list(&mut out, series.iter().take(limit), |out, (labels, points)| {
-                push_metric(out, labels);
-                out.push_str(",\"values\":");
-                push_list(out, points.iter(), |out, (ts_ms, value)| push_point(out, *ts_ms, *value));
-                out.push('}');
-            });
-            series.len()
+            out.text.push_str("matrix\",\"result\":[");
+            let found = series.len();
+            for (at, (labels, points)) in series.into_iter().take(limit).enumerate() {
+                begin_series(&mut out.text, at, &labels);
+                out.text.push_str(",\"values\":");
+                push_points(out, &points)?;
+                out.text.push('}');
+                out.spill()?;
+            }
+            out.text.push(']');
+            found
         }
     };
     if found > limit {
         warnings.push("results truncated due to limit".to_owned());
     }
     if wanted.stats {
-        let stats = &answer.stats;
-        let samples = json!({ "totalQueryableSamples": stats.samples, "peakSamples": stats.peak_samples });
-        let _ = write!(out, ",\"stats\":{}", json!({ "samples": samples, "series": stats.series }));
+        let _ = write!(out.text, ",\"stats\":{}", stats_json(&stats, spent, begun.elapsed()));
     }
-    out.push('}');
-    push_remarks(&mut out, "warnings", &warnings);
-    push_remarks(&mut out, "infos", &answer.infos);
-    out.push('}');
-    out
+    out.text.push('}');
+    push_remarks(&mut out.text, "warnings", &warnings);
+    push_remarks(&mut out.text, "infos", &infos);
+    out.text.push('}');
+    Ok(())
+}
+
+/// Prometheus' figures, and under `pitwatch` ours.
+fn stats_json(stats: &Stats, spent: Spent, write: Duration) -> serde_json::Value {
+    let secs = |time: Duration| time.as_secs_f64();
+    let evaluate = stats.total.saturating_sub(stats.select + stats.read);
+    json!({
+        "timings": {
+            "evalTotalTime": secs(stats.total),
+            "resultSortTime": 0,
+            "queryPreparationTime": secs(stats.select),
+            "innerEvalTime": secs(stats.read + evaluate),
+            "execQueueTime": secs(spent.wait),
+            "execTotalTime": secs(spent.wait + stats.total),
+        },
+        "samples": { "totalQueryableSamples": stats.samples, "peakSamples": stats.peak_samples },
+        "pitwatch": {
+            "series": stats.series,
+            "samples": stats.samples,
+            "peak_samples": stats.peak_samples,
+            "parse_secs": secs(spent.parse),
+            "wait_secs": secs(spent.wait),
+            "select_secs": secs(stats.select),
+            "read_secs": secs(stats.read),
+            "evaluate_secs": secs(evaluate),
+            "write_secs": secs(write),
+        },
+    })
 }
 
 fn push_remarks(out: &mut String, name: &str, remarks: &[String]) {
@@ -76,20 +123,31 @@ fn push_remarks(out: &mut String, name: &str, remarks: &[String]) {
     }
 }
 
-fn push_list<T>(out: &mut String, items: impl Iterator<Item = T>, mut push: impl FnMut(&mut String, T)) {
-    out.push('[');
-    for (at, item) in items.enumerate() {
-        if at > 0 {
-            out.push(',');
+fn push_points(out: &mut Output, points: &[(i64, f64)]) -> Result<(), ApiError> {
+    out.text.push('[');
+    for (part, points) in points.chunks(POINTS_A_LOOK).enumerate() {
+        for (at, (ts_ms, value)) in points.iter().enumerate() {
+            if part + at > 0 {
+                out.text.push(',');
+            }
+            push_point(&mut out.text, *ts_ms, *value);
         }
-        push(out, item);
+        out.spill()?;
     }
-    out.push(']');
+    out.text.push(']');
+    Ok(())
 }
 
-fn push_metric(out: &mut String, labels: &Labels) {
-    out.push_str("{\"metric\":{");
-    for (at, (name, value)) in labels.iter().enumerate() {
+/// Begins the object of the series at that place in the list.
+fn begin_series(out: &mut String, at: usize, labels: &Labels) {
+    out.push_str(if at > 0 { ",{\"metric\":" } else { "{\"metric\":" });
+    push_labels(out, labels.iter());
+}
+
+/// An object of labels.
+pub(super) fn push_labels<'l>(out: &mut String, labels: impl Iterator<Item = (&'l str, &'l str)>) {
+    out.push('{');
+    for (at, (name, value)) in labels.enumerate() {
         if at > 0 {
             out.push(',');
         }
@@ -157,8 +215,13 @@ fn push_text(out: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pitwatch_promql::Stats;
     use proptest::prelude::*;
+
+    fn body(answer: Answer, wanted: Wanted) -> String {
+        let (mut out, _pieces) = super::super::output::channel();
+        write(answer, wanted, Spent::default(), &mut out).unwrap();
+        out.text
+    }
 
     fn answer(value: Value) -> Answer {
         Answer { value, warnings: Vec::new(), infos: Vec::new(), stats: Stats::default() }
@@ -169,14 +232,14 @@ mod tests {
         let labels = Labels::from_pairs([("__name__", "up"), ("a", "x\"\\\n\u{7f}é")]);
         let series = vec![(labels, vec![(1000, 1.0), (2500, f64::NAN), (-1, 1e21), (0, -1e-7), (1, f64::INFINITY)])];
         assert_eq!(
-            body(&answer(Value::Matrix(series)), Wanted::default()),
+            body(answer(Value::Matrix(series)), Wanted::default()),
             "{\"status\":\"success\",\"data\":{\"resultType\":\"matrix\",\"result\":[{\"metric\":{\"__name__\":\"up\",\
              \"a\":\"x\\\"\\\\\\u000a\u{7f}é\"},\"values\":[[1,\"1\"],[2.500,\"NaN\"],[-0.001,\"1e+21\"],[0,\"-1e-07\"],\
              [0.001,\"+Inf\"]]}]}}"
         );
         let text = Value::String { ts_ms: 4000, value: "a".to_owned() };
         assert_eq!(
-            body(&answer(text), Wanted::default()),
+            body(answer(text), Wanted::default()),
             r#"{"status":"success","data":{"resultType":"string","result":[4,"a"]}}"#
         );
     }
@@ -184,7 +247,7 @@ mod tests {
     #[test]
     fn a_limit_cuts_and_says_so() {
         let series = ["a", "b"].map(|name| (Labels::from_pairs([("n", name)]), 0, 0.5));
-        let text = body(&answer(Value::Vector(series.into())), Wanted { limit: Some(1), stats: true });
+        let text = body(answer(Value::Vector(series.into())), Wanted { limit: Some(1), stats: true });
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(json["data"]["result"], json!([{ "metric": { "n": "a" }, "value": [0, "0.5"] }]));
         assert_eq!(json["warnings"], json!(["results truncated due to limit"]));

@@ -110,6 +110,13 @@ impl Params {
         }
     }
 
+    /// A limit of `/api/v1/metadata`: there anything below 0 is none, and 0 is nothing.
+    pub(super) fn metadata_limit(&self, name: &str) -> Result<usize, ApiError> {
+        let Some(text) = self.get(name) else { return Ok(usize::MAX) };
+        let limit = text.parse::<i64>().map_err(|_| ApiError::bad_data(format!("{name} must be a number")))?;
+        Ok(usize::try_from(limit).unwrap_or(usize::MAX))
+    }
+
     /// `match[]`: each a selector.
     pub(super) fn selectors(&self) -> Result<Vec<Vec<Matcher>>, ApiError> {
         let read = |text| pitwatch_promql::parse_selector(text).map_err(|e| ApiError::bad_parameter("match[]", e));

@@ -1,61 +1,268 @@
-//! How many queries run at once, who waits, and when one is given up: its client is gone, or its time is over.
+//! How many queries run at once, whose turn it is, and when one is given up: its client is gone, or its time is over.
+//!
+//! A client is a token's name. A free turn goes to the client that runs the fewest queries, so that one who asks much
+//! waits on himself; and nobody has the last turn for long queries: one client alone may not take all.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::response::Response;
 use pitwatch_promql::Cancel;
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 
 use super::envelope::ApiError;
+use super::output::{self, Output};
+use crate::access::Principal;
 
-/// Turns of queries, first come first served.
-#[derive(Debug)]
-pub(super) struct QueryPool {
-    turns: Arc<Semaphore>,
-    waiting: AtomicUsize,
-    waiting_max: usize,
-}
+/// Most queries of one client that wait for their turn; more are turned away.
+pub const WAITING_MAX_A_CLIENT: usize = 128;
 
-/// Raises the flag when the request's future is dropped: its client is gone.
-struct CancelOnDrop(Cancel);
+/// Whose queries share their turns.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Client(Arc<str>);
 
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.cancel();
+impl Client {
+    pub(super) fn named(name: &str) -> Self {
+        Self(name.into())
     }
 }
 
-/// Counts one who waits for as long as it lives.
-struct Waiting<'a>(&'a AtomicUsize);
+impl<S: Send + Sync> FromRequestParts<S> for Client {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let principal = parts.extensions.get::<Principal>();
+        principal.map(|who| Self(who.name.clone())).ok_or_else(|| ApiError::no_token("a token is needed"))
+    }
+}
+
+/// What becomes of queries, for the collector's own metrics.
+#[derive(Debug, Default)]
+pub struct QueryStats {
+    /// Queries that run.
+    pub running: AtomicU64,
+    /// Queries that wait for their turn.
+    pub waiting: AtomicU64,
+    /// Queries that had their turn.
+    pub begun: AtomicU64,
+    /// Queries that were turned away because too many waited.
+    pub refused: AtomicU64,
+    /// Queries whose time was over while they waited.
+    pub expired: AtomicU64,
+    /// Queries whose client was gone before the answer.
+    pub abandoned: AtomicU64,
+    /// How long queries waited, in all, in microseconds.
+    pub waited_us: AtomicU64,
+    /// How long queries ran, in all, in microseconds.
+    pub ran_us: AtomicU64,
+}
+
+fn add(counter: &AtomicU64, time: Duration) {
+    counter.fetch_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+}
+
+/// Turns of queries.
+#[derive(Debug)]
+pub(super) struct QueryPool {
+    queue: Mutex<Queue>,
+    at_once: usize,
+    waiting_max: usize,
+    stats: Arc<QueryStats>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    running: usize,
+    waiting: usize,
+    /// Those that run or wait, and nobody else.
+    clients: HashMap<Client, Share>,
+    next: u64,
+}
+
+/// What a client has.
+#[derive(Debug, Default)]
+struct Share {
+    running: usize,
+    /// In the order in which they came.
+    waiters: VecDeque<Waiter>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    number: u64,
+    grant: oneshot::Sender<()>,
+}
+
+/// The right to run a query. Dropped, it goes to the next.
+#[derive(Debug)]
+pub(super) struct Turn {
+    pool: Arc<QueryPool>,
+    client: Client,
+    begun: Instant,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        add(&self.pool.stats.ran_us, self.begun.elapsed());
+        let mut queue = self.pool.lock();
+        queue.end(&self.client);
+        self.pool.grant(&mut queue);
+    }
+}
+
+/// One who waits; whoever stops waiting leaves the queue.
+struct Waiting<'p> {
+    pool: &'p Arc<QueryPool>,
+    client: Client,
+    number: u64,
+    grant: oneshot::Receiver<()>,
+    begun: Instant,
+    granted: bool,
+}
+
+impl Waiting<'_> {
+    async fn turn(mut self) -> Turn {
+        // The sender goes only with the grant, or with this waiter.
+        let _ = (&mut self.grant).await;
+        self.granted = true;
+        Turn { pool: self.pool.clone(), client: self.client.clone(), begun: Instant::now() }
+    }
+}
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        add(&self.pool.stats.waited_us, self.begun.elapsed());
+        if self.granted {
+            return;
+        }
+        let mut queue = self.pool.lock();
+        if !queue.leave(&self.client, self.number) {
+            // Its turn came at the same moment.
+            queue.end(&self.client);
+            self.pool.grant(&mut queue);
+        }
+        self.pool.show(&queue);
+    }
+}
+
+impl Queue {
+    /// Takes a waiter away; false if there is none of that number.
+    fn leave(&mut self, client: &Client, number: u64) -> bool {
+        let Some(share) = self.clients.get_mut(client) else { return false };
+        let Some(at) = share.waiters.iter().position(|waiter| waiter.number == number) else { return false };
+        share.waiters.remove(at);
+        self.waiting -= 1;
+        self.tidy(client);
+        true
+    }
+
+    /// A query of that client has ended.
+    fn end(&mut self, client: &Client) {
+        if let Some(share) = self.clients.get_mut(client) {
+            share.running -= 1;
+            self.running -= 1;
+        }
+        self.tidy(client);
+    }
+
+    fn tidy(&mut self, client: &Client) {
+        if self.clients.get(client).is_some_and(|share| share.running == 0 && share.waiters.is_empty()) {
+            self.clients.remove(client);
+        }
+    }
+
+    /// Whose turn is next: of those that may run one more, who runs the fewest; among equals who waits longest.
+    fn next(&self, most: usize) -> Option<Client> {
+        let waits = |share: &Share| Some((share.running, share.waiters.front()?.number));
+        let allowed = self.clients.iter().filter(|(_, share)| share.running < most);
+        let ranked = allowed.filter_map(|(client, share)| Some((waits(share)?, client)));
+        ranked.min_by_key(|(rank, _)| *rank).map(|(_, client)| client.clone())
     }
 }
 
 impl QueryPool {
-    pub(super) fn new(at_once: usize, waiting_max: usize) -> Self {
-        Self { turns: Arc::new(Semaphore::new(at_once)), waiting: AtomicUsize::new(0), waiting_max }
+    pub(super) fn new(at_once: usize, waiting_max: usize, stats: Arc<QueryStats>) -> Arc<Self> {
+        Arc::new(Self { queue: Mutex::default(), at_once, waiting_max, stats })
     }
 
-    /// Runs `work` on a thread that may block, when its turn comes. `work` gets what is left of its time and a flag
-    /// that says that nobody waits for it any more.
-    pub(super) async fn run<T, F>(&self, time: Duration, work: F) -> Result<T, ApiError>
-    where
-        T: Send + 'static,
-        F: FnOnce(Duration, &Cancel) -> Result<T, ApiError> + Send + 'static,
-    {
+    /// What a panic left behind is whole: counts change together under the lock.
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives free turns away.
+    fn grant(&self, queue: &mut Queue) {
+        // One turn is always left for others, where there is more than one.
+        let most = self.at_once.saturating_sub(1).max(1);
+        while queue.running < self.at_once {
+            let Some(client) = queue.next(most) else { break };
+            let Some(share) = queue.clients.get_mut(&client) else { break };
+            let Some(waiter) = share.waiters.pop_front() else { break };
+            share.running += 1;
+            queue.running += 1;
+            queue.waiting -= 1;
+            self.stats.begun.fetch_add(1, Ordering::Relaxed);
+            // A waiter that has just gone finds on its way out that it was granted, and gives it back.
+            let _ = waiter.grant.send(());
+        }
+        self.show(queue);
+    }
+
+    fn show(&self, queue: &Queue) {
+        self.stats.running.store(queue.running as u64, Ordering::Relaxed);
+        self.stats.waiting.store(queue.waiting as u64, Ordering::Relaxed);
+    }
+
+    /// Takes a place in the queue.
+    fn queue(self: &Arc<Self>, client: &Client) -> Result<Waiting<'_>, ApiError> {
+        let mut queue = self.lock();
+        let of_client = queue.clients.get(client).map_or(0, |share| share.waiters.len());
+        // Who need not wait is never turned away: the bounds are of those that do.
+        if queue.waiting >= self.waiting_max || of_client >= WAITING_MAX_A_CLIENT {
+            self.stats.refused.fetch_add(1, Ordering::Relaxed);
+            let (count, most, whose) = match of_client >= WAITING_MAX_A_CLIENT {
+                true => (of_client, WAITING_MAX_A_CLIENT, " of this token"),
+                false => (queue.waiting, self.waiting_max, ""),
+            };
+            let message = format!("{count} queries{whose} wait for their turn, at most {most} may: try again");
+            return Err(ApiError::unavailable(message));
+        }
+        let number = queue.next;
+        queue.next += 1;
+        let (sender, grant) = oneshot::channel();
+        queue.clients.entry(client.clone()).or_default().waiters.push_back(Waiter { number, grant: sender });
+        queue.waiting += 1;
+        self.grant(&mut queue);
+        Ok(Waiting { pool: self, client: client.clone(), number, grant, begun: Instant::now(), granted: false })
+    }
+
+    /// A turn, and what is left of the time.
+    async fn turn(self: &Arc<Self>, client: &Client, time: Duration) -> Result<(Turn, Duration), ApiError> {
         if time.is_zero() {
             return Err(ApiError::timeout("query timed out before it began: its timeout is 0"));
         }
         let begun = Instant::now();
-        let turn = tokio::time::timeout(time, self.turn()).await;
-        let turn = turn.map_err(|_| ApiError::timeout("query timed out in queue: others run, try again"))??;
-        let cancel = Cancel::new();
-        let guard = CancelOnDrop(cancel.clone());
-        let left = time.saturating_sub(begun.elapsed()).max(Duration::from_millis(1));
+        let turn = tokio::time::timeout(time, self.queue(client)?.turn()).await.map_err(|_| {
+            self.stats.expired.fetch_add(1, Ordering::Relaxed);
+            ApiError::timeout("query timed out in queue: others run, try again")
+        })?;
+        Ok((turn, time.saturating_sub(begun.elapsed()).max(Duration::from_millis(1))))
+    }
+
+    /// Runs `work` on a thread that may block, when its client's turn comes. `work` gets what is left of its time and a
+    /// flag that says that nobody waits for it any more.
+    pub(super) async fn run<T, F>(self: &Arc<Self>, client: &Client, time: Duration, work: F) -> Result<T, ApiError>
+    where
+        T: Send + 'static,
+        F: FnOnce(Duration, &Cancel) -> Result<T, ApiError> + Send + 'static,
+    {
+        let (turn, left) = self.turn(client, time).await?;
+        let guard = CancelOnDrop::new(self.stats.clone());
+        let cancel = guard.cancel.clone();
         let done = tokio::task::spawn_blocking(move || {
             let answer = work(left, &cancel);
             // The turn ends with the work, not with the client's patience.
@@ -63,75 +270,65 @@ impl QueryPool {
             answer
         });
         let answer = done.await;
-        drop(guard);
-        answer.unwrap_or_else(|error| Err(ApiError::internal(format!("the query stopped unexpectedly: {error}"))))
+        guard.disarm();
+        answer.unwrap_or_else(|error| Err(stopped(&error)))
     }
 
-    async fn turn(&self) -> Result<tokio::sync::OwnedSemaphorePermit, ApiError> {
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.waiting_max {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            let message = format!("{} queries wait for their turn, the most allowed: try again", self.waiting_max);
-            return Err(ApiError::unavailable(message));
+    /// As [`QueryPool::run`], for work that writes its answer: what is long is sent while it is written.
+    pub(super) async fn stream<F>(
+        self: &Arc<Self>,
+        client: &Client,
+        kind: &'static str,
+        time: Duration,
+        work: F,
+    ) -> Result<Response, ApiError>
+    where
+        F: FnOnce(Duration, &Cancel, &mut Output) -> Result<(), ApiError> + Send + 'static,
+    {
+        let (turn, left) = self.turn(client, time).await?;
+        let guard = CancelOnDrop::new(self.stats.clone());
+        let cancel = guard.cancel.clone();
+        let (mut out, chunks) = output::channel();
+        let done = tokio::task::spawn_blocking(move || {
+            let written = work(left, &cancel, &mut out).map(|()| out.finish());
+            drop(turn);
+            written
+        });
+        let response = output::response(kind, chunks, done).await;
+        guard.disarm();
+        response
+    }
+}
+
+/// The error of work that panicked.
+pub(super) fn stopped(error: &tokio::task::JoinError) -> ApiError {
+    ApiError::internal(format!("the query stopped unexpectedly: {error}"))
+}
+
+/// Raises the flag when the request's future is dropped: its client is gone.
+struct CancelOnDrop {
+    cancel: Cancel,
+    stats: Option<Arc<QueryStats>>,
+}
+
+impl CancelOnDrop {
+    fn new(stats: Arc<QueryStats>) -> Self {
+        Self { cancel: Cancel::new(), stats: Some(stats) }
+    }
+
+    fn disarm(mut self) {
+        self.stats = None;
+    }
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        if let Some(stats) = &self.stats {
+            stats.abandoned.fetch_add(1, Ordering::Relaxed);
+            self.cancel.cancel();
         }
-        let _waiting = Waiting(&self.waiting);
-        let turn = self.turns.clone().acquire_owned().await;
-        turn.map_err(|_| ApiError::unavailable("the collector stops"))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn runtime() -> tokio::runtime::Runtime {
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
-    }
-
-    #[test]
-    fn a_dropped_request_cancels_its_query_and_frees_its_turn() {
-        runtime().block_on(async {
-            let pool = QueryPool::new(1, 1);
-            let (begun, has_begun) = tokio::sync::oneshot::channel();
-            let (ended, has_ended) = tokio::sync::oneshot::channel();
-            let endless = pool.run(Duration::from_secs(600), move |_, cancel| {
-                begun.send(()).unwrap();
-                while !cancel.is_cancelled() {
-                    std::thread::yield_now();
-                }
-                ended.send(()).unwrap();
-                Ok(())
-            });
-            tokio::select! {
-                _ = endless => panic!("it has no end"),
-                begun = has_begun => begun.unwrap(),
-            }
-            has_ended.await.unwrap();
-            assert_eq!(pool.run(Duration::from_secs(600), |_, _| Ok(7)).await.unwrap(), 7);
-        });
-    }
-
-    #[test]
-    fn too_many_who_wait_are_turned_away() {
-        runtime().block_on(async {
-            let pool = QueryPool::new(1, 1);
-            let turn = pool.turn().await.unwrap();
-            let mut second = std::pin::pin!(pool.turn());
-            assert!(tokio::time::timeout(Duration::ZERO, second.as_mut()).await.is_err());
-            assert!(pool.turn().await.is_err());
-            drop(turn);
-            assert!(second.await.is_ok());
-            assert!(pool.run(Duration::ZERO, |_, _| Ok(())).await.is_err(), "no time is no time");
-        });
-    }
-
-    #[test]
-    fn a_panic_is_an_error_of_that_query_alone() {
-        runtime().block_on(async {
-            let pool = QueryPool::new(1, 1);
-            let time = Duration::from_secs(600);
-            let broken: Result<(), ApiError> = pool.run(time, |_, _| panic!("planted")).await;
-            assert!(format!("{broken:?}").contains("unexpectedly"));
-            assert!(pool.run(time, |_, _| Ok(())).await.is_ok());
-        });
-    }
-}
+mod tests;

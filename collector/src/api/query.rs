@@ -1,16 +1,18 @@
-//! `/api/v1/query`, `/query_range`, `/format_query` and `/query_exemplars`.
+//! `/api/v1/query`, `/query_range`, `/format_query`, `/parse_query` and `/query_exemplars`.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Response;
 use pitwatch_promql::{Answer, Cancel, Engine, EngineOptions, Expr};
+use serde_json::Value;
 
-use super::envelope::{ApiError, Success, json_response};
-use super::matrix::{self, Wanted};
+use super::ast;
+use super::envelope::{ApiError, JSON, Success};
+use super::matrix::{self, Spent, Wanted};
 use super::params::Params;
+use super::pool::Client;
 use super::{AppState, Shared};
 use crate::clock::unix_ms;
 use crate::source::HistorySource;
@@ -24,11 +26,14 @@ struct Question {
     options: EngineOptions,
     timeout_ms: u64,
     wanted: Wanted,
+    parse: Duration,
 }
 
 impl Question {
     fn read(shared: &Shared, params: &Params) -> Result<Self, ApiError> {
+        let begun = Instant::now();
         let expr = expression(params)?;
+        let parse = begun.elapsed();
         let mut options = shared.app.engine.clone();
         if let Some(lookback_ms) = params.duration("lookback_delta")? {
             if lookback_ms <= 0 {
@@ -39,45 +44,46 @@ impl Question {
         let most = if options.timeout_ms == 0 { TIMEOUT_MAX_MS } else { options.timeout_ms };
         let asked = params.duration("timeout")?.map_or(most, |ms| u64::try_from(ms).unwrap_or(0));
         let wanted = Wanted { limit: params.limit()?, stats: params.has("stats") };
-        Ok(Self { expr, options, timeout_ms: asked.min(most), wanted })
+        Ok(Self { expr, options, timeout_ms: asked.min(most), wanted, parse })
     }
 
     /// Evaluates when there is a turn, and writes the answer.
-    async fn answer<F>(self, shared: &Shared, evaluate: F) -> Result<Response, ApiError>
+    async fn answer<F>(self, shared: &Shared, client: &Client, evaluate: F) -> Result<Response, ApiError>
     where
         F: FnOnce(&Engine, &HistorySource, &Expr, &Cancel) -> pitwatch_promql::Result<Answer> + Send + 'static,
     {
         let source = shared.source.clone();
-        let Self { expr, mut options, timeout_ms, wanted } = self;
-        let work = move |left: Duration, cancel: &Cancel| {
+        let Self { expr, mut options, timeout_ms, wanted, parse } = self;
+        let time = Duration::from_millis(timeout_ms);
+        let answer = shared.queries.stream(client, JSON, time, move |left, cancel, out| {
             options.timeout_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
             let answer = evaluate(&Engine::new(options), &source, &expr, cancel)?;
-            Ok(matrix::body(&answer, wanted))
-        };
-        let body = shared.queries.run(Duration::from_millis(timeout_ms), work).await?;
-        Ok(json_response(StatusCode::OK, body))
+            let spent = Spent { parse, wait: time.saturating_sub(left) };
+            matrix::write(answer, wanted, spent, out)
+        });
+        answer.await
     }
 }
 
 /// One value a series, at one time.
-pub(super) async fn instant(State(shared): AppState, params: Params) -> Result<Response, ApiError> {
+pub(super) async fn instant(State(shared): AppState, client: Client, params: Params) -> Result<Response, ApiError> {
     let question = Question::read(&shared, &params)?;
     let time_ms = params.time("time")?.unwrap_or_else(unix_ms);
     let evaluate = move |engine: &Engine, source: &HistorySource, expr: &Expr, cancel: &Cancel| {
         engine.instant(source, expr, time_ms, cancel)
     };
-    question.answer(&shared, evaluate).await
+    question.answer(&shared, &client, evaluate).await
 }
 
 /// Values at many times.
-pub(super) async fn range(State(shared): AppState, params: Params) -> Result<Response, ApiError> {
+pub(super) async fn range(State(shared): AppState, client: Client, params: Params) -> Result<Response, ApiError> {
     let question = Question::read(&shared, &params)?;
     let (start_ms, end_ms) = (params.needed_time("start")?, params.needed_time("end")?);
     let step_ms = params.needed_duration("step")?;
     let evaluate = move |engine: &Engine, source: &HistorySource, expr: &Expr, cancel: &Cancel| {
         engine.range(source, expr, start_ms, end_ms, step_ms, cancel)
     };
-    question.answer(&shared, evaluate).await
+    question.answer(&shared, &client, evaluate).await
 }
 
 /// Exemplars: none are kept.
@@ -88,7 +94,12 @@ pub(super) async fn exemplars(State(_): AppState, params: Params) -> Result<Succ
 
 /// The query in its canonical text.
 pub(super) async fn format(State(_): State<Arc<Shared>>, params: Params) -> Result<Success<String>, ApiError> {
-    Ok(Success::new(expression(&params)?.to_string()))
+    Ok(Success::new(expression(&params)?.pretty()))
+}
+
+/// The query as a tree.
+pub(super) async fn parse(State(_): State<Arc<Shared>>, params: Params) -> Result<Success<Value>, ApiError> {
+    Ok(Success::new(ast::json(&expression(&params)?)))
 }
 
 fn expression(params: &Params) -> Result<Expr, ApiError> {

@@ -4,16 +4,22 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::extract::{Path, State};
+use axum::response::Response;
 use pitwatch_shared::model;
 use serde::Serialize;
+use serde_json::json;
 
-use super::envelope::{ApiError, Success};
+use super::envelope::{ApiError, JSON, Success};
 use super::params::Params;
-use super::{AppState, Shared};
+use super::pool::Client;
+use super::{AppState, Shared, help, matrix};
 use crate::source::HistorySource;
 
 /// How long such a look-up may take, its wait included.
 const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Says that there is more than was asked for.
+const TRUNCATED: &str = "results truncated due to limit";
 
 /// What is known of a metric.
 #[derive(Serialize)]
@@ -25,65 +31,91 @@ pub(super) struct Metadata {
 }
 
 /// The names of all labels.
-pub(super) async fn label_names(State(shared): AppState, params: Params) -> Result<Success<Vec<String>>, ApiError> {
+pub(super) async fn label_names(
+    State(shared): AppState,
+    client: Client,
+    params: Params,
+) -> Result<Success<Vec<String>>, ApiError> {
     let (selectors, (start, end), limit) = (params.selectors()?, params.span()?, params.limit()?);
-    let names = look_up(&shared, move |source| source.label_names(&selectors, start, end)).await?;
+    let names = look_up(&shared, &client, move |source| source.label_names(&selectors, start, end)).await?;
     Ok(limited(names, limit))
 }
 
 /// The values of one label.
 pub(super) async fn label_values(
     State(shared): AppState,
+    client: Client,
     Path(name): Path<String>,
     params: Params,
 ) -> Result<Success<Vec<String>>, ApiError> {
     let (selectors, (start, end), limit) = (params.selectors()?, params.span()?, params.limit()?);
     let name = unescape(&name);
-    let values = look_up(&shared, move |source| source.label_values(&name, &selectors, start, end)).await?;
+    let values = look_up(&shared, &client, move |source| source.label_values(&name, &selectors, start, end)).await?;
     Ok(limited(values, limit))
 }
 
 /// The label sets of series.
-pub(super) async fn series(
-    State(shared): AppState,
-    params: Params,
-) -> Result<Success<Vec<BTreeMap<String, String>>>, ApiError> {
+pub(super) async fn series(State(shared): AppState, client: Client, params: Params) -> Result<Response, ApiError> {
     let (selectors, (start, end), limit) = (params.selectors()?, params.span()?, params.limit()?);
     if selectors.is_empty() {
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }
-    let found = look_up(&shared, move |source| source.union(&selectors, start, end)).await?;
-    let Success { data, warnings } = limited(found, limit);
-    let map = |labels: &model::Labels| labels.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
-    Ok(Success::with_warnings(data.iter().map(map).collect(), warnings))
+    let source = shared.source.clone();
+    let answer = shared.queries.stream(&client, JSON, TIMEOUT, move |_, _, out| {
+        let found = source.union(&selectors, start, end)?;
+        let limit = limit.unwrap_or(usize::MAX);
+        out.text.push_str("{\"status\":\"success\",\"data\":[");
+        for (at, labels) in found.iter().take(limit).enumerate() {
+            if at > 0 {
+                out.text.push(',');
+            }
+            matrix::push_labels(&mut out.text, labels.iter());
+            out.spill()?;
+        }
+        out.text.push(']');
+        if found.len() > limit {
+            out.text.push_str(&format!(",\"warnings\":{}", json!([TRUNCATED])));
+        }
+        out.text.push('}');
+        Ok(())
+    });
+    answer.await
 }
 
-/// The types of metrics. Their help is nowhere kept: agents do not send it.
+/// The types of metrics; help for those that are our agent's.
 pub(super) async fn metadata(
     State(shared): AppState,
     params: Params,
 ) -> Result<Success<BTreeMap<String, [Metadata; 1]>>, ApiError> {
-    let limit = params.limit()?.unwrap_or(usize::MAX);
+    // Each metric has one entry, so that `limit_per_metric` has nothing to cut.
+    let (limit, _) = (params.metadata_limit("limit")?, params.metadata_limit("limit_per_metric")?);
     let wanted = params.get("metric");
     let all = shared.app.history.metric_types().into_iter();
     let chosen = all.filter(|(name, _)| wanted.is_none_or(|wanted| wanted == name)).take(limit);
-    let entry = |kind: model::MetricType| [Metadata { kind: kind.as_str(), help: "", unit: "" }];
-    Ok(Success::new(chosen.map(|(name, kind)| (name, entry(kind))).collect()))
+    let entry = |name: &str, kind: model::MetricType| {
+        let (help, unit) = help::of(name).unwrap_or_default();
+        [Metadata { kind: kind.as_str(), help, unit }]
+    };
+    let entries = chosen.map(|(name, kind)| {
+        let entry = entry(&name, kind);
+        (name, entry)
+    });
+    Ok(Success::new(entries.collect()))
 }
 
-async fn look_up<T, F>(shared: &Shared, work: F) -> Result<T, ApiError>
+async fn look_up<T, F>(shared: &Shared, client: &Client, work: F) -> Result<T, ApiError>
 where
     T: Send + 'static,
     F: FnOnce(&HistorySource) -> Result<T, pitwatch_history::QueryError> + Send + 'static,
 {
     let source = shared.source.clone();
-    shared.queries.run(TIMEOUT, move |_, _| Ok(work(&source)?)).await
+    shared.queries.run(client, TIMEOUT, move |_, _| Ok(work(&source)?)).await
 }
 
 fn limited<T>(mut all: Vec<T>, limit: Option<usize>) -> Success<Vec<T>> {
     let Some(limit) = limit.filter(|limit| *limit < all.len()) else { return Success::new(all) };
     all.truncate(limit);
-    Success::with_warnings(all, vec!["results truncated due to limit".to_owned()])
+    Success::with_warnings(all, vec![TRUNCATED.to_owned()])
 }
 
 /// A label's name as Prometheus' clients put it into an address: `U__a_2e_b` is `a.b`. A name that is not escaped so,

@@ -63,7 +63,13 @@ fn range_queries_answer_in_prometheus_shape() {
     let answer = server.post_form("/api/v1/query_range", &limited).json();
     assert_eq!(answer["data"]["result"].as_array().unwrap().len(), 1);
     assert_eq!(answer["warnings"], json!(["results truncated due to limit"]));
-    assert!(answer["data"]["stats"]["samples"]["totalQueryableSamples"].as_u64().unwrap() > 0);
+    let stats = &answer["data"]["stats"];
+    assert!(stats["samples"]["totalQueryableSamples"].as_u64().unwrap() > 0);
+    assert!(stats["timings"]["execTotalTime"].as_f64().unwrap() > 0.0);
+    assert_eq!(
+        (&stats["pitwatch"]["series"], &stats["pitwatch"]["samples"]),
+        (&json!(2), &stats["samples"]["totalQueryableSamples"])
+    );
 
     let range = |start: i64, end: i64, step: &str| {
         let (start, end) = (start.to_string(), end.to_string());
@@ -217,9 +223,15 @@ fn labels_series_and_metadata_are_found() {
     assert_eq!(server.get(&format!("/api/v1/series?{}", encode(&first))).data().as_array().unwrap().len(), 2);
 
     let metadata = server.get("/api/v1/metadata").data();
-    assert_eq!(metadata["node_load1"], json!([{ "type": "gauge", "help": "", "unit": "" }]));
+    assert_eq!(
+        metadata["node_load1"],
+        json!([{ "type": "gauge", "help": "Load average over 1 minute.", "unit": "threads" }])
+    );
     assert_eq!(metadata["node_cpu_seconds_total"][0]["type"], "counter");
     assert_eq!(server.get("/api/v1/metadata?metric=node_load1&limit=5").data().as_object().unwrap().len(), 1);
+    assert_eq!(server.get("/api/v1/metadata?limit=2&limit_per_metric=-1").data().as_object().unwrap().len(), 2);
+    assert_eq!(server.get("/api/v1/metadata?limit=0").data(), json!({}));
+    assert_eq!(server.get("/api/v1/metadata?limit=x").error().0, 400);
 }
 
 #[test]
@@ -261,7 +273,23 @@ fn the_rest_is_there() {
     assert_eq!(build.get("features"), None);
     let form = [("query", "sum  by(instance)(node_load1) + 1")];
     assert_eq!(server.post_form("/api/v1/format_query", &form).data(), "sum by (instance) (node_load1) + 1");
+    let long = format!("sum by (instance) ({}1)", "node_load1 + ".repeat(10));
+    let lines = server.post_form("/api/v1/format_query", &[("query", &long)]).data();
+    assert!(lines.as_str().unwrap().starts_with("sum by (instance) (\n          node_load1 + "), "{lines}");
+    let tree = server.get("/api/v1/parse_query?query=rate(up[5m])").data();
+    assert_eq!((&tree["func"]["name"], &tree["args"][0]["range"]), (&json!("rate"), &json!(300_000)));
+    assert_eq!(server.get("/api/v1/parse_query?query=rate(up)").error().1, "bad_data");
     assert_eq!(server.get("/api/v1/query_exemplars?query=up&start=0&end=1").data(), json!([]));
+    let flags = server.get("/api/v1/status/flags").data();
+    assert_eq!((&flags["query.lookback-delta"], &flags["query.timeout"]), (&json!("5m"), &json!("2m")));
+    assert!(server.get("/api/v1/status/config").data()["yaml"].is_string());
+    let runtime = server.get("/api/v1/status/runtimeinfo").data();
+    assert!(runtime["goroutineCount"].as_u64().unwrap() > 0 && runtime["startTime"].is_string(), "{runtime}");
+    let tsdb = server.get("/api/v1/status/tsdb?limit=1").data();
+    assert_eq!(tsdb["seriesCountByMetricName"], json!([{ "name": "node_cpu_seconds_total", "value": 4 }]));
+    assert_eq!(tsdb["seriesCountByLabelValuePair"], json!([{ "name": "instance=db-1", "value": 9 }]));
+    assert_eq!(tsdb["labelValueCountByLabelName"], json!([{ "name": "__name__", "value": 8 }]));
+    assert_eq!(server.get("/api/v1/status/tsdb?limit=99999").error().0, 400);
     let metrics = server.get("/metrics");
     assert_eq!((metrics.status, &*metrics.kind), (200, "text/plain; version=0.0.4; charset=utf-8"));
     assert!(metrics.body.contains("pitwatch_collector_up 1"));

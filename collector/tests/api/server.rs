@@ -95,6 +95,7 @@ impl Server {
             history,
             engine: EngineOptions::default(),
             queries_at_once: QUERIES_AT_ONCE,
+            query_stats: Arc::default(),
             access: access.clone(),
             fleet: world.clone(),
             alarms: world.clone(),
@@ -133,6 +134,15 @@ impl Server {
                 headers: headers.clone(),
                 body: answer.text().await.unwrap(),
             }
+        })
+    }
+
+    /// The head and the bytes of an answer.
+    pub(crate) fn bytes(&self, request: RequestBuilder) -> (reqwest::header::HeaderMap, Vec<u8>) {
+        self.runtime.as_ref().unwrap().block_on(async {
+            let answer = request.send().await.unwrap();
+            let head = answer.headers().clone();
+            (head, answer.bytes().await.unwrap().into())
         })
     }
 

@@ -1,5 +1,6 @@
 //! `pitwatch query`: an expression's values as a table, JSON, CSV or a chart.
 
+mod explain;
 mod write;
 
 use super::{Report, Screen, with_line_feed};
@@ -31,6 +32,9 @@ enum When {
 pub(super) async fn run(args: &QueryArgs, client: &Client, screen: &Screen) -> Result<Report, CliError> {
     let when = when(args, &screen.clock)?;
     let mut form = vec![("query", args.expr.clone())];
+    if args.explain {
+        form.push(("stats", "all".to_owned()));
+    }
     let answer: Answer<QueryData> = match when {
         When::At { time_ms } => {
             form.push(("time", seconds_text(time_ms)));
@@ -44,13 +48,14 @@ pub(super) async fn run(args: &QueryArgs, client: &Client, screen: &Screen) -> R
         }
     };
     let unit = units::of_query(&args.expr);
+    let remarks = if args.explain { explain::text(&answer.body).unwrap_or_default() } else { String::new() };
     let text = match args.output {
         QueryFormat::Json => with_line_feed(answer.body),
         QueryFormat::Csv => write::csv(&answer.data),
         QueryFormat::Table => write::table(&answer.data, unit, screen).to_text(screen.color, screen.columns),
         QueryFormat::Plot => plot(answer.data, when, unit, screen),
     };
-    Ok(Report { text, warnings: answer.warnings, is_bad_news: false })
+    Ok(Report { text, remarks, warnings: answer.warnings, is_bad_news: false })
 }
 
 fn when(args: &QueryArgs, clock: &Clock) -> Result<When, CliError> {
@@ -112,7 +117,14 @@ mod tests {
 
     fn args(time: &str, range: Option<&str>, step: Option<&str>, output: QueryFormat) -> QueryArgs {
         let owned = |text: Option<&str>| text.map(str::to_owned);
-        QueryArgs { expr: "up".to_owned(), time: time.to_owned(), range: owned(range), step: owned(step), output }
+        QueryArgs {
+            expr: "up".to_owned(),
+            time: time.to_owned(),
+            range: owned(range),
+            step: owned(step),
+            explain: false,
+            output,
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub(super) async fn run(format: ListFormat, client: &Client, screen: &Screen) ->
         ListFormat::Csv => figures(data, screen).to_csv(),
         ListFormat::Table => headline(data, screen) + &figures(data, screen).to_text(screen.color, screen.columns),
     };
-    Ok(Report { text, warnings: answer.warnings, is_bad_news: is_bad_news(data) })
+    Ok(Report { text, warnings: answer.warnings, is_bad_news: is_bad_news(data), ..Report::default() })
 }
 
 fn is_bad_news(data: &StatusData) -> bool {

@@ -85,24 +85,42 @@ impl Display for MatrixSelector {
 
 impl Display for Subquery {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{}[{}:", self.expr, self.range)?;
-        if let Some(step) = &self.step {
-            write!(f, "{step}")?;
-        }
-        f.write_char(']')?;
-        write_when(f, self.at, self.offset.as_ref())
+        write!(f, "{}{}", self.expr, self.tail())
+    }
+}
+
+impl Subquery {
+    /// What stands behind the inner expression.
+    pub(super) fn tail(&self) -> impl Display {
+        fmt::from_fn(|f| {
+            write!(f, "[{}:", self.range)?;
+            if let Some(step) = &self.step {
+                write!(f, "{step}")?;
+            }
+            f.write_char(']')?;
+            write_when(f, self.at, self.offset.as_ref())
+        })
+    }
+}
+
+impl Aggregate {
+    /// The operator and its labels, up to the parenthesis.
+    pub(super) fn head(&self) -> impl Display {
+        fmt::from_fn(|f| {
+            f.write_str(self.op.as_str())?;
+            if self.without {
+                write!(f, " without {} ", Names(&self.grouping))?;
+            } else if !self.grouping.is_empty() {
+                write!(f, " by {} ", Names(&self.grouping))?;
+            }
+            Ok(())
+        })
     }
 }
 
 impl Display for Aggregate {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(self.op.as_str())?;
-        if self.without {
-            write!(f, " without {} ", Names(&self.grouping))?;
-        } else if !self.grouping.is_empty() {
-            write!(f, " by {} ", Names(&self.grouping))?;
-        }
-        f.write_char('(')?;
+        write!(f, "{}(", self.head())?;
         if let Some(param) = &self.param {
             write!(f, "{param}, ")?;
         }
@@ -110,9 +128,14 @@ impl Display for Aggregate {
     }
 }
 
-impl Display for Binary {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.lhs, self.op.as_str())?;
+impl Binary {
+    /// The operator with all that modifies it.
+    pub(super) fn head(&self) -> impl Display {
+        fmt::from_fn(|f| self.write_head(f))
+    }
+
+    fn write_head(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(self.op.as_str())?;
         if self.return_bool {
             f.write_str(" bool")?;
         }
@@ -129,7 +152,13 @@ impl Display for Binary {
                 Cardinality::OneToOne | Cardinality::ManyToMany => {}
             }
         }
-        write!(f, " {}", self.rhs)
+        Ok(())
+    }
+}
+
+impl Display for Binary {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.lhs, self.head(), self.rhs)
     }
 }
 

@@ -175,8 +175,10 @@ impl<'a, S: Source> Evaluator<'a, S> {
     ) -> Result<()> {
         let hints = Hints { step_ms: reach.step, window_ms: reach.width, function };
         let (start, end) = (reach.start(), reach.last_end());
+        let begun = Instant::now();
         let mut series = self.source.select_for(&selector.matchers, start, end, hints).map_err(Error::Source)?;
         series.sort_by(|a, b| a.0.cmp(&b.0));
+        self.stats.select += begun.elapsed();
         self.stats.series += series.len() as u64;
         let _held = self.meter.hold(series.len())?;
         let keep_native = keep == Keep::All;
@@ -208,7 +210,9 @@ impl<'a, S: Source> Evaluator<'a, S> {
     }
 
     fn read(&mut self, handle: &S::Series, reach: Reach, keep: Keep, out: &mut SampleBuf) -> Result<()> {
+        let begun = Instant::now();
         self.source.samples(handle, reach.start(), reach.last_end(), out).map_err(Error::Source)?;
+        self.stats.read += begun.elapsed();
         self.stats.samples += out.len() as u64;
         self.meter.allow(out.len())?;
         match keep {
