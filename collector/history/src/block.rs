@@ -3,9 +3,9 @@
 //! - [`mod@format`]: the parts of a file. `column`: one series' values as bytes. `writer`: from a head to a file.
 //! - `Block`: an open file; its index is in memory, columns are read and checked when asked for.
 
-mod column;
+pub(crate) mod column;
 pub mod format;
-mod writer;
+pub(crate) mod writer;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -14,7 +14,7 @@ use crate::source::{SourceKind, SourceName};
 /// The first bytes of a block.
 const MAGIC: [u8; 8] = *b"PITWBLK\n";
 /// The last bytes of a block.
-const END: [u8; 8] = *b"PITWEND\n";
+pub(crate) const END: [u8; 8] = *b"PITWEND\n";
 /// The version of blocks that this program writes, and the latest that it reads.
 pub(crate) const VERSION: u32 = 1;
 /// Bytes of the header.
@@ -40,6 +40,10 @@ pub enum Part {
     Timestamps(u64),
     /// The values at this byte.
     Values(u64),
+    /// The times of buckets at this byte.
+    Timing(u64),
+    /// The record of a series' buckets at this byte.
+    Buckets(u64),
 }
 
 impl fmt::Display for Part {
@@ -50,6 +54,8 @@ impl fmt::Display for Part {
             Self::Index => f.write_str("the index"),
             Self::Timestamps(at) => write!(f, "the timestamp column at byte {at}"),
             Self::Values(at) => write!(f, "the value column at byte {at}"),
+            Self::Timing(at) => write!(f, "the times of buckets at byte {at}"),
+            Self::Buckets(at) => write!(f, "the buckets at byte {at}"),
         }
     }
 }
@@ -165,9 +171,14 @@ impl Place {
 
 /// A header that names the version of pco's format.
 pub(crate) fn header() -> [u8; HEADER_BYTES] {
+    header_of(MAGIC, VERSION)
+}
+
+/// The header of a kind of file.
+pub(crate) fn header_of(magic: [u8; 8], version: u32) -> [u8; HEADER_BYTES] {
     let mut out = [0; HEADER_BYTES];
-    out[..8].copy_from_slice(&MAGIC);
-    out[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    out[..8].copy_from_slice(&magic);
+    out[8..12].copy_from_slice(&version.to_le_bytes());
     out[12..14].copy_from_slice(&PcoFormat::current());
     let crc = crc32fast::hash(&out[..16]);
     out[16..].copy_from_slice(&crc.to_le_bytes());
@@ -176,6 +187,11 @@ pub(crate) fn header() -> [u8; HEADER_BYTES] {
 
 /// How the columns of a block are to be read, by its first bytes.
 pub(crate) fn parse_header(bytes: &[u8]) -> Result<PcoFormat, PartError> {
+    parse_header_of(bytes, MAGIC, VERSION)
+}
+
+/// As [`parse_header`], for a kind of file and the latest version of it that is known.
+pub(crate) fn parse_header_of(bytes: &[u8], magic: [u8; 8], known: u32) -> Result<PcoFormat, PartError> {
     let damaged = PartError::Damaged(Part::Header);
     let parse = || {
         let mut fields = Fields::new(bytes);
@@ -184,13 +200,13 @@ pub(crate) fn parse_header(bytes: &[u8]) -> Result<PcoFormat, PartError> {
             return Err(Malformed);
         }
         let mut fields = Fields::new(body);
-        if fields.take(8)? != MAGIC {
+        if fields.take(8)? != magic {
             return Err(Malformed);
         }
         Ok((fields.fixed_u32()?, [fields.byte()?, fields.byte()?]))
     };
     let (version, pco) = parse().map_err(|Malformed| damaged)?;
-    if version != VERSION {
+    if version != known {
         return Err(PartError::Newer(version));
     }
     PcoFormat::from_bytes(pco).map_err(|Malformed| damaged)
@@ -313,9 +329,10 @@ pub(crate) fn checked(with_crc: &[u8]) -> Option<&[u8]> {
     (crc32fast::hash(column) == u32::from_le_bytes(*crc)).then_some(column)
 }
 
-struct Template<'a> {
-    kind: MetricType,
-    pairs: Vec<(&'a str, &'a str)>,
+/// A metric's type and the labels that many series have.
+pub(crate) struct Template<'a> {
+    pub(crate) kind: MetricType,
+    pub(crate) pairs: Vec<(&'a str, &'a str)>,
 }
 
 fn parse_pairs<'a>(fields: &mut Fields<'_>, symbols: &[&'a str]) -> Result<Vec<(&'a str, &'a str)>, Malformed> {
@@ -328,7 +345,7 @@ fn parse_pairs<'a>(fields: &mut Fields<'_>, symbols: &[&'a str]) -> Result<Vec<(
     Ok(pairs)
 }
 
-fn parse_template<'a>(fields: &mut Fields<'_>, symbols: &[&'a str]) -> Result<Template<'a>, Malformed> {
+pub(crate) fn parse_template<'a>(fields: &mut Fields<'_>, symbols: &[&'a str]) -> Result<Template<'a>, Malformed> {
     let kind = MetricType::from_byte(fields.byte()?).ok_or(Malformed)?;
     Ok(Template { kind, pairs: parse_pairs(fields, symbols)? })
 }

@@ -32,7 +32,7 @@ pub(crate) struct BlockWriter<'a> {
     samples: u64,
 }
 
-type Pairs = Vec<(u64, u64)>;
+pub(crate) type Pairs = Vec<(u64, u64)>;
 
 /// A series of a group, with the columns that hold it.
 struct Series<'a> {
@@ -245,14 +245,15 @@ impl Order {
     }
 }
 
+/// The texts of a file's labels, each once.
 #[derive(Default)]
-struct Symbols {
+pub(crate) struct Symbols {
     ids: FxHashMap<Box<str>, u64>,
     bytes: Vec<u8>,
 }
 
 impl Symbols {
-    fn id(&mut self, text: &str) -> u64 {
+    pub(crate) fn id(&mut self, text: &str) -> u64 {
         if let Some(id) = self.ids.get(text) {
             return *id;
         }
@@ -262,17 +263,17 @@ impl Symbols {
         id
     }
 
-    fn pairs(&mut self, labels: &Labels) -> Pairs {
+    pub(crate) fn pairs(&mut self, labels: &Labels) -> Pairs {
         labels.iter().map(|(name, value)| (self.id(name), self.id(value))).collect()
     }
 
-    fn put(&mut self, out: &mut Vec<u8>) {
+    pub(crate) fn put(&mut self, out: &mut Vec<u8>) {
         put_u64(out, self.ids.len() as u64);
         out.append(&mut self.bytes);
     }
 }
 
-fn put_pairs(out: &mut Vec<u8>, pairs: &[(u64, u64)]) {
+pub(crate) fn put_pairs(out: &mut Vec<u8>, pairs: &[(u64, u64)]) {
     put_u64(out, pairs.len() as u64);
     for (name, value) in pairs {
         put_u64(out, *name);

@@ -1,0 +1,248 @@
+//! A rollup file's parts as bytes: header, footer, index and records (docs/formats/rollup.md).
+//!
+//! Parsing is of slices and touches no file, so that it can be tried with any bytes.
+
+use super::Resolution;
+use crate::block::column::{self, COLUMN_VALUES_MAX, PcoFormat};
+use crate::block::format::{self as block, CRC_BYTES, END, HEADER_BYTES, Part, PartError, Template, checked};
+use crate::bytes::{Fields, Malformed};
+
+/// The first bytes of a rollup file.
+const MAGIC: [u8; 8] = *b"PITWROL\n";
+/// The version of rollup files that this program writes, and the latest that it reads.
+pub(crate) const VERSION: u32 = 1;
+/// Bytes of the footer.
+pub(crate) const FOOTER_BYTES: usize = 88;
+/// Values of a bucket that have a column of their own.
+pub(crate) const COLUMNS: usize = 6;
+/// Bytes at the begin of a series' record: the length of each column, and a checksum.
+pub(crate) const LENGTHS_BYTES: usize = COLUMNS * 4 + CRC_BYTES;
+/// Tags of the index's records.
+pub(super) const TAG_TIMING: u8 = 0;
+pub(super) const TAG_SERIES: u8 = 1;
+
+/// The end of a rollup file: where its index is, and what the file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Footer {
+    /// Where the index begins.
+    pub index_offset: u64,
+    /// Its bytes.
+    pub index_bytes: u64,
+    /// Its checksum.
+    pub index_crc: u32,
+    /// Of its buckets.
+    pub resolution: Resolution,
+    /// The window that the file covers, `(start_ms, end_ms]`.
+    pub start_ms: i64,
+    /// The window's end.
+    pub end_ms: i64,
+    /// How many buckets.
+    pub buckets: u64,
+    /// How many samples they stand for.
+    pub samples: u64,
+    /// Frames up to this log segment are in here.
+    pub wal_through: u64,
+    /// When it was written, in milliseconds since the Unix epoch.
+    pub built_ms: i64,
+}
+
+/// What an index says.
+pub(crate) struct Outline<'a> {
+    pub(crate) symbols: Vec<&'a str>,
+    pub(crate) templates: Vec<Template<'a>>,
+    pub(crate) timings: Vec<Timing>,
+    pub(crate) series: Vec<Entry>,
+}
+
+/// Where the times of some series' buckets are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Timing {
+    pub(crate) buckets: usize,
+    pub(crate) offset: u64,
+    pub(crate) bytes: u32,
+}
+
+/// One series, and where its values are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Entry {
+    /// Which template has its type and its labels but the instance.
+    pub(crate) template: usize,
+    /// Which symbol is its instance, if it has one.
+    pub(crate) instance: Option<usize>,
+    pub(crate) timing: u32,
+    pub(crate) offset: u64,
+    pub(crate) bytes: u32,
+}
+
+/// The times of a series' buckets, and what else most series of a host share: a column each.
+#[derive(Debug, Default)]
+pub(crate) struct Times {
+    pub(crate) ends: Vec<i64>,
+    pub(crate) counts: Vec<i64>,
+    /// How long before the bucket's end the first sample was taken.
+    pub(crate) firsts: Vec<i64>,
+    pub(crate) lasts: Vec<i64>,
+    pub(crate) stale: Vec<i64>,
+}
+
+/// A header that names the version of pco's format.
+pub(crate) fn header() -> [u8; HEADER_BYTES] {
+    block::header_of(MAGIC, VERSION)
+}
+
+/// How the columns of a file are to be read, by its first bytes.
+pub(crate) fn parse_header(bytes: &[u8]) -> Result<PcoFormat, PartError> {
+    block::parse_header_of(bytes, MAGIC, VERSION)
+}
+
+impl Footer {
+    pub(crate) fn encode(&self) -> [u8; FOOTER_BYTES] {
+        let mut out = Vec::with_capacity(FOOTER_BYTES);
+        out.extend_from_slice(&self.index_offset.to_le_bytes());
+        out.extend_from_slice(&self.index_bytes.to_le_bytes());
+        out.extend_from_slice(&self.index_crc.to_le_bytes());
+        out.extend_from_slice(&self.resolution.ms().to_le_bytes());
+        out.extend_from_slice(&self.start_ms.to_le_bytes());
+        out.extend_from_slice(&self.end_ms.to_le_bytes());
+        out.extend_from_slice(&self.buckets.to_le_bytes());
+        out.extend_from_slice(&self.samples.to_le_bytes());
+        out.extend_from_slice(&self.wal_through.to_le_bytes());
+        out.extend_from_slice(&self.built_ms.to_le_bytes());
+        let crc = crc32fast::hash(&out);
+        out.extend_from_slice(&crc.to_le_bytes());
+        out.extend_from_slice(&END);
+        let mut fixed = [0; FOOTER_BYTES];
+        fixed.copy_from_slice(&out);
+        fixed
+    }
+
+    /// The footer of the last 88 bytes of a file of `file_bytes`.
+    ///
+    /// # Errors
+    /// Bytes that are no footer, or one of a file of another length.
+    pub fn parse(bytes: &[u8], file_bytes: u64) -> Result<Self, PartError> {
+        Self::parse_fields(bytes, file_bytes).map_err(|Malformed| PartError::Damaged(Part::Footer))
+    }
+
+    fn parse_fields(bytes: &[u8], file_bytes: u64) -> Result<Self, Malformed> {
+        let mut fields = Fields::new(bytes);
+        let body = fields.take(FOOTER_BYTES - 12)?;
+        if crc32fast::hash(body) != fields.fixed_u32()? || fields.rest() != END {
+            return Err(Malformed);
+        }
+        let mut fields = Fields::new(body);
+        let footer = Self {
+            index_offset: fields.fixed_u64()?,
+            index_bytes: fields.fixed_u64()?,
+            index_crc: fields.fixed_u32()?,
+            resolution: Resolution::from_ms(fields.fixed_u64()? as i64).ok_or(Malformed)?,
+            start_ms: fields.fixed_u64()? as i64,
+            end_ms: fields.fixed_u64()? as i64,
+            buckets: fields.fixed_u64()?,
+            samples: fields.fixed_u64()?,
+            wal_through: fields.fixed_u64()?,
+            built_ms: fields.fixed_u64()? as i64,
+        };
+        let end = footer.index_offset.checked_add(footer.index_bytes).ok_or(Malformed)?;
+        if end.checked_add(FOOTER_BYTES as u64) != Some(file_bytes) || footer.index_offset < HEADER_BYTES as u64 {
+            return Err(Malformed);
+        }
+        if footer.start_ms >= footer.end_ms {
+            return Err(Malformed);
+        }
+        Ok(footer)
+    }
+}
+
+/// Reads an index. `data_end` is where the records end.
+pub(crate) fn parse_index(bytes: &[u8], data_end: u64) -> Result<Outline<'_>, PartError> {
+    let parse = || {
+        let mut fields = Fields::new(bytes);
+        let symbols = (0..fields.count(1)?).map(|_| fields.text()).collect::<Result<Vec<_>, _>>()?;
+        let templates = (0..fields.count(2)?).map(|_| block::parse_template(&mut fields, &symbols));
+        let templates = templates.collect::<Result<Vec<_>, _>>()?;
+        let mut outline = Outline { symbols, templates, timings: Vec::new(), series: Vec::new() };
+        let mut offset = HEADER_BYTES as u64;
+        for _ in 0..fields.count(3)? {
+            let bytes = match fields.byte()? {
+                TAG_TIMING => outline.timing(&mut fields, offset)?,
+                TAG_SERIES => outline.entry(&mut fields, offset)?,
+                _ => return Err(Malformed),
+            };
+            offset = offset.checked_add(u64::from(bytes)).filter(|end| *end <= data_end).ok_or(Malformed)?;
+        }
+        if fields.is_empty() && offset == data_end { Ok(outline) } else { Err(Malformed) }
+    };
+    parse().map_err(|Malformed| PartError::Damaged(Part::Index))
+}
+
+impl Outline<'_> {
+    /// Reads a timing whose record is at `offset`; answers the record's length.
+    fn timing(&mut self, fields: &mut Fields<'_>, offset: u64) -> Result<u32, Malformed> {
+        let buckets = fields.usize()?;
+        if buckets == 0 || buckets > COLUMN_VALUES_MAX {
+            return Err(Malformed);
+        }
+        let bytes = fields.u32()?;
+        self.timings.push(Timing { buckets, offset, bytes });
+        Ok(bytes)
+    }
+
+    /// Reads a series whose record is at `offset`; answers the record's length.
+    fn entry(&mut self, fields: &mut Fields<'_>, offset: u64) -> Result<u32, Malformed> {
+        let template = fields.usize()?;
+        let instance = fields.usize()?.checked_sub(1);
+        let timing = fields.u32()?;
+        let bytes = fields.u32()?;
+        let known = template < self.templates.len()
+            && instance.is_none_or(|symbol| symbol < self.symbols.len())
+            && (timing as usize) < self.timings.len();
+        if !known {
+            return Err(Malformed);
+        }
+        self.series.push(Entry { template, instance, timing, offset, bytes });
+        Ok(bytes)
+    }
+}
+
+impl Times {
+    /// The record of a timing, without its checksum.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for part in [&self.ends, &self.counts, &self.firsts, &self.lasts, &self.stale] {
+            let mut column = Vec::new();
+            column::encode_integers(part, &mut column);
+            crate::bytes::put_blob(&mut out, &column);
+        }
+        out
+    }
+
+    /// The times of a record with its checksum, for buckets of a resolution in a window.
+    pub(crate) fn parse(pco: &PcoFormat, record: &[u8], count: usize, footer: &Footer) -> Result<Self, Malformed> {
+        let mut fields = Fields::new(checked(record).ok_or(Malformed)?);
+        let mut part = || column::decode_integers(pco, fields.blob()?, count);
+        let times = Self { ends: part()?, counts: part()?, firsts: part()?, lasts: part()?, stale: part()? };
+        let resolution = footer.resolution.ms();
+        let grid = times.ends.windows(2).all(|pair| pair[0] < pair[1])
+            && times.ends.iter().all(|end| *end > footer.start_ms && *end <= footer.end_ms && end % resolution == 0);
+        let within = |offsets: &[i64]| offsets.iter().all(|offset| (0..resolution).contains(offset));
+        let counts = times.counts.iter().all(|count| u32::try_from(*count).is_ok());
+        let stale = times.stale.iter().all(|stale| *stale == 0 || *stale == 1);
+        let sound = fields.is_empty() && grid && within(&times.firsts) && within(&times.lasts) && counts && stale;
+        if sound { Ok(times) } else { Err(Malformed) }
+    }
+}
+
+/// The lengths at the begin of a series' record of `bytes`.
+pub(crate) fn parse_lengths(lengths: &[u8], bytes: usize) -> Result<[usize; COLUMNS], Malformed> {
+    let mut fields = Fields::new(checked(lengths).ok_or(Malformed)?);
+    let mut out = [0; COLUMNS];
+    let mut total = LENGTHS_BYTES;
+    for length in &mut out {
+        *length = fields.fixed_u32()? as usize;
+        if *length > 0 {
+            total = total.checked_add(*length + CRC_BYTES).ok_or(Malformed)?;
+        }
+    }
+    if total == bytes { Ok(out) } else { Err(Malformed) }
+}
