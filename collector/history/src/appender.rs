@@ -14,6 +14,7 @@ use crate::history::{History, read, write};
 use crate::ingest::{Appended, Check, Ingest, Source};
 use crate::job::Job;
 use crate::recovery::RecoveryReport;
+use crate::rollup::RollupJob;
 use crate::seal::{Frozen, SealJob};
 use crate::source::SourceName;
 use crate::stats::count;
@@ -154,7 +155,12 @@ impl Appender {
         let due = now_ms.saturating_sub(begun_ms) >= collected_ms
             || bytes >= config.head_max_bytes
             || self.wal.bytes() >= config.wal_max_bytes;
-        if due { Ok(self.seal(now_ms)?.map(Job::Seal)) } else { Ok(None) }
+        if due
+            && let Some(job) = self.seal(now_ms)?
+        {
+            return Ok(Some(Job::Seal(job)));
+        }
+        Ok(RollupJob::claim(&self.history, now_ms).map(Job::Rollup))
     }
 
     /// Freezes the head at once, as at a clean stop that is to leave nothing to replay. `None` if another head is

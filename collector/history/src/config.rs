@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use crate::rollup::Resolution;
+
 const MIB: u64 = 1024 * 1024;
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What may be chosen about a store. The directory is given to [`crate::History::open`].
 #[derive(Clone, Debug)]
@@ -15,8 +18,12 @@ pub struct Config {
     pub wal_max_bytes: u64,
     /// Bytes that may wait for a commit while the disk refuses; above it appends are refused.
     pub pending_max_bytes: u64,
-    /// Age after which a block is deleted; `None` keeps all.
+    /// Age after which samples are deleted; `None` keeps all.
     pub retention_age: Option<Duration>,
+    /// Age after which buckets of a minute are deleted; `None` keeps all.
+    pub retention_minutes: Option<Duration>,
+    /// Age after which buckets of an hour are deleted; `None` keeps all.
+    pub retention_hours: Option<Duration>,
     /// Bytes of blocks above which the oldest are deleted; `None` keeps all.
     pub retention_bytes: Option<u64>,
     /// Most series of one source in the head.
@@ -32,10 +39,22 @@ impl Default for Config {
             head_max_bytes: 1024 * MIB,
             wal_max_bytes: 256 * MIB,
             pending_max_bytes: 64 * MIB,
-            retention_age: Some(Duration::from_secs(30 * 24 * 60 * 60)),
+            retention_age: Some(30 * DAY),
+            retention_minutes: Some(365 * DAY),
+            retention_hours: Some(5 * 365 * DAY),
             retention_bytes: None,
             series_per_source_max: 50_000,
             series_total_max: 2_000_000,
+        }
+    }
+}
+
+impl Config {
+    /// Age after which buckets of that resolution are deleted.
+    pub(crate) fn rollup_retention(&self, resolution: Resolution) -> Option<Duration> {
+        match resolution {
+            Resolution::Minute => self.retention_minutes,
+            Resolution::Hour => self.retention_hours,
         }
     }
 }

@@ -112,6 +112,29 @@ pub enum SealError {
     Block(#[from] BlockError),
 }
 
+/// Why a rollup file was not made. What it is made of stays; a later maintenance tries again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RollupError {
+    /// The file could not be written.
+    #[error("cannot {action} {path}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
+    /// What it is made of cannot be read, or it does not read back.
+    #[error("a file of the store is not readable")]
+    Block(#[from] BlockError),
+    /// A series was forgotten meanwhile, as what it is made of was deleted.
+    #[error("what it is made of was deleted meanwhile")]
+    Forgotten,
+}
+
 /// Why there is no snapshot.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

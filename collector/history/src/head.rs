@@ -78,8 +78,9 @@ impl Column {
 }
 
 impl HeadData {
+    /// Whether no series has anything, stale markers among it.
     pub(crate) fn is_empty(&self) -> bool {
-        self.samples == 0
+        self.by_series.is_empty()
     }
 
     /// First and last instant, if there is a tick.

@@ -12,12 +12,13 @@ use pitwatch_disk::Disk;
 use pitwatch_shared::model::{Labels, MetricType};
 use rustc_hash::FxHashSet;
 
-use crate::block::Block;
+use crate::block::{Block, BlockError};
 use crate::config::Config;
 use crate::error::QueryError;
 use crate::head::HeadData;
 use crate::index::{Index, SeriesId};
 use crate::matchers::Matcher;
+use crate::rollup::{Rolling, Rollup};
 use crate::seal::Frozen;
 use crate::source::SourceName;
 use crate::stats::{Counters, Stats, count};
@@ -32,6 +33,7 @@ pub struct History {
     pub(crate) view: RwLock<View>,
     pub(crate) counters: Counters,
     pub(crate) next_block: AtomicU64,
+    pub(crate) rolling: Rolling,
 }
 
 /// Where samples are.
@@ -42,6 +44,8 @@ pub(crate) struct View {
     pub(crate) frozen: Option<Arc<Frozen>>,
     /// By number: later ones win over earlier ones.
     pub(crate) blocks: Vec<Arc<Block>>,
+    /// Rollup files of all resolutions, in no order.
+    pub(crate) rollups: Vec<Arc<Rollup>>,
 }
 
 /// What a source sent since the last seal.
@@ -76,8 +80,8 @@ impl SourceHead {
 }
 
 impl History {
-    /// The series that all matchers mean and that may have samples after `start_ms` and not after `end_ms`, ascending
-    /// by number.
+    /// The series that all matchers mean and that may have samples, or buckets of samples that are gone, after `start_ms`
+    /// and not after `end_ms`, ascending by number.
     ///
     /// # Errors
     /// None at present: what is asked here is in memory.
@@ -115,13 +119,8 @@ impl History {
             }
             blocks = view.blocks.iter().filter(|block| block.has(series.id, start_ms, end_ms)).cloned().collect();
         }
-        for block in blocks {
-            block.samples(series.id, start_ms, end_ms, ts, values).inspect_err(|_| {
-                count(&self.counters.corruptions);
-                ts.clear();
-                values.clear();
-            })?;
-        }
+        block_samples(&blocks, series.id, (start_ms, end_ms), ts, values)
+            .inspect_err(|_| count(&self.counters.corruptions))?;
         ts.append(&mut head_ts);
         values.append(&mut head_values);
         sort_last_wins(ts, values);
@@ -196,6 +195,8 @@ impl History {
         stats.blocks = view.blocks.len() as u64;
         stats.block_bytes = view.blocks.iter().map(|block| block.bytes()).sum();
         stats.block_samples = view.blocks.iter().map(|block| block.footer().samples).sum();
+        stats.rollup_files = view.rollups.len() as u64;
+        stats.rollup_bytes = view.rollups.iter().map(|file| file.bytes()).sum();
         stats
     }
 
@@ -205,6 +206,7 @@ impl History {
         let index = read(&self.index);
         let mut ids = index.select(matchers);
         let blocks: Vec<_> = view.blocks.iter().filter(|block| block.overlaps(start, end)).collect();
+        let rollups: Vec<_> = view.rollups.iter().filter(|file| file.overlaps(start, end)).collect();
         ids.retain(|id| {
             let sources = index.sources(*id).iter();
             let mut frozen = sources.clone().filter_map(|source| view.frozen.as_ref()?.sources.get(source));
@@ -212,9 +214,31 @@ impl History {
             heads.any(|head| read(&head.data).has(*id, start, end))
                 || frozen.any(|(_, data)| data.has(*id, start, end))
                 || blocks.iter().any(|block| block.has(*id, start, end))
+                || rollups.iter().any(|file| file.has(*id))
         });
         (ids, index)
     }
+}
+
+/// Replaces `ts` and `values` by the series' samples in some blocks within `(start, end]`, in order, one a timestamp; on
+/// an error there are none.
+pub(crate) fn block_samples(
+    blocks: &[Arc<Block>],
+    series: SeriesId,
+    (start, end): (i64, i64),
+    ts: &mut Vec<i64>,
+    values: &mut Vec<f64>,
+) -> Result<(), BlockError> {
+    ts.clear();
+    values.clear();
+    for block in blocks {
+        block.samples(series, start, end, ts, values).inspect_err(|_| {
+            ts.clear();
+            values.clear();
+        })?;
+    }
+    sort_last_wins(ts, values);
+    Ok(())
 }
 
 /// Locks for reading. What a panicking writer left behind is used: each change is whole or harmless.

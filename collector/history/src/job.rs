@@ -5,7 +5,8 @@
 
 use std::ops::ControlFlow;
 
-use crate::error::SealError;
+use crate::error::{RollupError, SealError};
+use crate::rollup::{RolledUp, RollupJob};
 use crate::seal::{SealJob, Sealed};
 
 /// A job. Jobs of different kinds may run at the same time.
@@ -14,6 +15,8 @@ use crate::seal::{SealJob, Sealed};
 pub enum Job {
     /// Writes the head into a block. Ingest waits for its memory: run it at once and at full speed.
     Seal(SealJob),
+    /// Makes a rollup file.
+    Rollup(RollupJob),
 }
 
 /// What a job came to.
@@ -22,6 +25,10 @@ pub enum Job {
 pub enum Done {
     /// A head is in a block.
     Sealed(Sealed),
+    /// A rollup file is there.
+    RolledUp(RolledUp),
+    /// The job was told to end early.
+    Stopped,
 }
 
 /// Why a job failed. Nothing is lost; it is handed out again.
@@ -31,6 +38,9 @@ pub enum JobError {
     /// A head stays in memory and in the log.
     #[error("cannot seal the head")]
     Seal(#[from] SealError),
+    /// Queries go on with what there is.
+    #[error("cannot make a rollup file")]
+    Rollup(#[from] RollupError),
 }
 
 /// Called by a patient job between small pieces of work with the bytes that it wrote since: may sleep, so that the
@@ -43,6 +53,7 @@ impl Job {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Seal(_) => "seal",
+            Self::Rollup(_) => "rollup",
         }
     }
 
@@ -50,9 +61,10 @@ impl Job {
     ///
     /// # Errors
     /// As its kind has it.
-    pub fn run(self, _pace: &mut Pace<'_>) -> Result<Done, JobError> {
+    pub fn run(self, pace: &mut Pace<'_>) -> Result<Done, JobError> {
         match self {
             Self::Seal(job) => Ok(Done::Sealed(job.run()?)),
+            Self::Rollup(job) => Ok(job.run(pace)?.map_or(Done::Stopped, Done::RolledUp)),
         }
     }
 }

@@ -12,6 +12,7 @@
 //! - [`wal`]: the write-ahead log; `recovery`: opening a store.
 //! - [`job`](Job): work for a thread of its own.
 //! - `block`: immutable files; `seal`: from head to block, and retention.
+//! - [`rollup`]: what remains of samples by the minute and by the hour.
 //! - [`verify`](verify()): every byte read, without a change; `snapshot`: all files at one moment, for backups.
 //! - `history`: queries; `stats`: figures; `usage`: who and what takes the room.
 
@@ -27,6 +28,7 @@ mod ingest;
 mod job;
 mod matchers;
 mod recovery;
+pub mod rollup;
 mod seal;
 mod snapshot;
 mod source;
@@ -37,7 +39,7 @@ pub mod wal;
 
 pub use appender::Appender;
 pub use config::Config;
-pub use error::{AppendError, CommitError, OpenError, QueryError, Reject, SealError, SnapshotError};
+pub use error::{AppendError, CommitError, OpenError, QueryError, Reject, RollupError, SealError, SnapshotError};
 pub use history::{History, SeriesRef};
 pub use ingest::Appended;
 pub use job::{Done, Job, JobError, Pace};

@@ -1,6 +1,7 @@
 //! What opening a store found: what was replayed, and every loss by its file.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
@@ -13,6 +14,7 @@ use crate::config::Config;
 use crate::error::OpenError;
 use crate::history::{History, write};
 use crate::ingest::Ingest;
+use crate::rollup::{Known, Rolling, Rollup, file_number, floor_of};
 use crate::seal::{TEMPORARY_SUFFIX, block_number};
 use crate::source::SourceName;
 use crate::stats::Counters;
@@ -22,12 +24,18 @@ use crate::wal;
 pub(crate) const WAL_DIR: &str = "wal";
 /// Where the blocks are.
 pub(crate) const BLOCKS_DIR: &str = "blocks";
+/// Where the rollup files are.
+pub(crate) const ROLLUPS_DIR: &str = "rollups";
+/// All of them. What is linked or copied in this order fits together.
+pub(crate) const DIRS: [&str; 3] = [WAL_DIR, BLOCKS_DIR, ROLLUPS_DIR];
 
 /// What [`crate::History::open`] found.
 #[derive(Debug, Default)]
 pub struct RecoveryReport {
     /// Blocks that were opened.
     pub blocks: usize,
+    /// Rollup files that were opened.
+    pub rollups: usize,
     /// Log segments that were replayed.
     pub segments: usize,
     /// Frames that were replayed into the head.
@@ -78,7 +86,7 @@ pub enum Loss {
         /// How many.
         count: u64,
     },
-    /// A block that cannot be opened; it was left in place, its samples are not to be had.
+    /// A block or rollup file that cannot be opened; it was left in place, its samples are not to be had from it.
     Block(BlockError),
 }
 
@@ -111,13 +119,14 @@ pub(crate) fn open(
     config: Config,
 ) -> Result<(Arc<History>, Appender, RecoveryReport), OpenError> {
     let (wal_dir, blocks_dir) = (dir.join(WAL_DIR), dir.join(BLOCKS_DIR));
-    for path in [&wal_dir, &blocks_dir] {
-        let made = disk.create_dir_all(path);
-        made.map_err(|source| OpenError::Io { action: "make the directory", path: path.clone(), source })?;
+    for path in DIRS.map(|name| dir.join(name)) {
+        let made = disk.create_dir_all(&path);
+        made.map_err(|source| OpenError::Io { action: "make the directory", path, source })?;
     }
     let mut report = RecoveryReport::default();
     let history = Arc::new(empty(disk.clone(), dir, config));
     let sealed_through = open_blocks(&history, &blocks_dir, &mut report)?;
+    open_rollups(&history, &dir.join(ROLLUPS_DIR), &mut report)?;
     let (ingest, replayed) = replay(&history, sealed_through, &mut report, &mut |_, _| {})?;
     history.counters.corruptions.store(report.losses.len() as u64, Ordering::Relaxed);
     let writer = wal::Writer::new(disk, wal_dir, replayed.previous, replayed.next_number, replayed.bytes);
@@ -135,6 +144,7 @@ pub(crate) fn empty(disk: Arc<dyn Disk>, dir: &Path, config: Config) -> History 
         view: RwLock::default(),
         counters: Counters::default(),
         next_block: AtomicU64::new(1),
+        rolling: Rolling::default(),
     }
 }
 
@@ -184,4 +194,33 @@ pub(crate) fn open_blocks(
     let sealed_through = blocks.iter().map(|block| block.footer().wal_through).max();
     write(&history.view).blocks = blocks;
     Ok(sealed_through)
+}
+
+/// Opens every rollup file.
+pub(crate) fn open_rollups(history: &History, dir: &Path, report: &mut RecoveryReport) -> Result<(), OpenError> {
+    let names = match history.disk.list(dir) {
+        // A store of a version without them, that is only looked at.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        names => names.map_err(|source| OpenError::Io { action: "list", path: dir.to_owned(), source })?,
+    };
+    for name in names.iter().filter(|name| name.ends_with(TEMPORARY_SUFFIX)) {
+        let _ = history.disk.remove(&dir.join(name));
+    }
+    let floor = names.iter().filter_map(|name| floor_of(name)).max();
+    history.rolling.floor_ms.store(floor.unwrap_or(i64::MIN), Ordering::Relaxed);
+    let numbered = names.iter().filter_map(|name| Some((file_number(name)?, name)));
+    let mut known = Known::default();
+    let (mut rollups, mut next) = (Vec::new(), 1);
+    for (number, name) in numbered {
+        next = next.max(number + 1);
+        match Rollup::open(&*history.disk, &dir.join(name), number, &history.index, &mut known) {
+            Ok(file) => rollups.push(Arc::new(file)),
+            Err(BlockError::Newer { path, found, known }) => return Err(OpenError::Newer { path, found, known }),
+            Err(error) => report.losses.push(Loss::Block(error)),
+        }
+    }
+    report.rollups = rollups.len();
+    history.rolling.next_number.store(next, Ordering::Relaxed);
+    write(&history.view).rollups = rollups;
+    Ok(())
 }

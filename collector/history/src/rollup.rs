@@ -20,8 +20,8 @@ use crate::block::column::COLUMN_VALUES_MAX;
 pub use bucket::{Bucket, Fields};
 pub use cover::Cover;
 pub(crate) use file::Rollup;
-pub(crate) use job::{FILE_SUFFIX, RollupJob, file_number, floor_of};
-pub use job::RolledUp;
+pub use job::{RolledUp, RollupJob};
+pub(crate) use job::{Rolling, file_number, floor_of};
 pub(crate) use known::Known;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;

@@ -143,11 +143,24 @@ impl Drop for SealJob {
 impl History {
     /// Deletes the blocks that are past retention, the oldest first, and forgets the series that only they had.
     pub(crate) fn retain(&self, now_ms: i64, ingest: &Ingest) {
-        let past = self.past_retention(now_ms);
-        let Some(newest) = past.iter().map(|block| block.footer().wal_through).max() else { return };
-        // As long as a segment is there, its block keeps a restart from replaying it.
-        if !self.remove_segments(newest) {
+        // A rollup at work reads blocks and files, and may soon be all that has a series.
+        if self.rolling.is_running() {
             return;
+        }
+        // One after the other, whatever they come to.
+        if self.retain_rollups(now_ms) | self.retain_blocks(now_ms) {
+            self.forget_series(ingest);
+        }
+    }
+
+    /// Deletes the blocks that are past retention; whether there were any.
+    fn retain_blocks(&self, now_ms: i64) -> bool {
+        let past = self.past_retention(now_ms);
+        let Some(newest) = past.iter().map(|block| block.footer().wal_through).max() else { return false };
+        let floor = past.iter().map(|block| last_ms(block)).max().unwrap_or(i64::MIN);
+        // As long as a segment is there, its block keeps a restart from replaying it.
+        if !self.remove_segments(newest) || !self.raise_floor(floor) {
+            return false;
         }
         let dir = self.dir.join(BLOCKS_DIR);
         let removed: Vec<_> = past.into_iter().filter(|block| self.disk.remove(block.path()).is_ok()).collect();
@@ -155,8 +168,15 @@ impl History {
         let mut view = write(&self.view);
         view.blocks.retain(|block| removed.iter().all(|gone| !Arc::ptr_eq(gone, block)));
         self.counters.blocks_deleted.fetch_add(removed.len() as u64, Ordering::Relaxed);
+        true
+    }
+
+    /// Forgets the series that nothing has any more.
+    fn forget_series(&self, ingest: &Ingest) {
+        let view = read(&self.view);
         let mut keep: FxHashSet<SeriesId> = ingest.live_series().collect();
         keep.extend(view.blocks.iter().flat_map(|block| block.series()));
+        keep.extend(view.rollups.iter().flat_map(|file| file.series()));
         keep.extend(view.frozen.iter().flat_map(|frozen| frozen.sources.values()).flat_map(|(_, data)| data.series()));
         for head in view.heads.values() {
             keep.extend(read(&head.data).series());
@@ -173,9 +193,8 @@ impl History {
         let mut bytes: u64 = view.blocks.iter().map(|block| block.bytes()).sum();
         let mut past = Vec::new();
         for block in &view.blocks {
-            // A host whose clock is ahead must not keep a block for ever.
-            let last_ms = block.footer().max_ts.min(block.footer().sealed_ms);
-            let too_old = horizon.is_some_and(|horizon| last_ms < horizon);
+            let may_go = || !self.rolling.may_wait() || !self.is_to_be_rolled_up(&view, block, now_ms);
+            let too_old = horizon.is_some_and(|horizon| last_ms(block) < horizon) && may_go();
             let too_much = self.config.retention_bytes.is_some_and(|limit| bytes > limit);
             if too_old || too_much {
                 bytes -= block.bytes();
@@ -199,6 +218,11 @@ impl History {
         numbers.iter().all(|number| self.disk.remove(&wal::segment_path(&dir, *number)).is_ok())
             && self.disk.sync_dir(&dir).is_ok()
     }
+}
+
+/// The last instant in a block; a host whose clock is ahead must not keep it for ever.
+fn last_ms(block: &Block) -> i64 {
+    block.footer().max_ts.min(block.footer().sealed_ms)
 }
 
 /// What a block's file is called: its number, and the first and last instant in it, for people.

@@ -12,7 +12,7 @@ use rustc_hash::FxHashSet;
 use crate::appender::Appender;
 use crate::error::SnapshotError;
 use crate::history::read;
-use crate::recovery::{BLOCKS_DIR, WAL_DIR};
+use crate::recovery::{DIRS, WAL_DIR};
 use crate::seal::TEMPORARY_SUFFIX;
 
 /// How often a snapshot begins anew because a background job removed a file under it.
@@ -47,7 +47,7 @@ impl Appender {
     /// The log cannot be written, or the operating system refuses, as it does where `to` is on another file system.
     pub fn snapshot(&mut self, to: &Path) -> Result<Vec<SnapshotFile>, SnapshotError> {
         self.commit()?;
-        for dir in [WAL_DIR, BLOCKS_DIR] {
+        for dir in DIRS {
             let dir = to.join(dir);
             self.history.disk.create_dir_all(&dir).map_err(at("make the directory", &dir))?;
         }
@@ -67,9 +67,12 @@ impl Appender {
 
     fn link(&self, to: &Path, files: &mut Vec<SnapshotFile>) -> Result<(), SnapshotError> {
         let history = &self.history;
-        let opened: FxHashSet<PathBuf> =
-            read(&history.view).blocks.iter().map(|block| block.path().to_owned()).collect();
-        for dir in [WAL_DIR, BLOCKS_DIR] {
+        let opened: FxHashSet<PathBuf> = {
+            let view = read(&history.view);
+            let blocks = view.blocks.iter().map(|block| block.path());
+            blocks.chain(view.rollups.iter().map(|file| file.path())).map(Path::to_owned).collect()
+        };
+        for dir in DIRS {
             let from = history.dir.join(dir);
             let names = history.disk.list(&from).map_err(at("list", &from))?;
             for name in names.iter().filter(|name| !name.ends_with(TEMPORARY_SUFFIX)) {

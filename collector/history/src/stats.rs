@@ -42,6 +42,14 @@ pub struct Stats {
     pub block_bytes: u64,
     /// Samples in them.
     pub block_samples: u64,
+    /// Rollup files.
+    pub rollup_files: u64,
+    /// Their bytes.
+    pub rollup_bytes: u64,
+    /// Rollup files made since the start.
+    pub rollups: u64,
+    /// Rollup files that could not be made.
+    pub rollups_failed: u64,
     /// Heads sealed since the start.
     pub seals: u64,
     /// Seals that failed.
@@ -93,6 +101,8 @@ pub(crate) struct Counters {
     pub(crate) seals: AtomicU64,
     pub(crate) seals_failed: AtomicU64,
     pub(crate) blocks_deleted: AtomicU64,
+    pub(crate) rollups: AtomicU64,
+    pub(crate) rollups_failed: AtomicU64,
     pub(crate) corruptions: AtomicU64,
     refused_series: AtomicU64,
     last_refused: Mutex<Option<Refusal>>,
@@ -120,6 +130,8 @@ impl Counters {
             seals: get(&self.seals),
             seals_failed: get(&self.seals_failed),
             blocks_deleted: get(&self.blocks_deleted),
+            rollups: get(&self.rollups),
+            rollups_failed: get(&self.rollups_failed),
             corruptions: get(&self.corruptions),
             refused_series: get(&self.refused_series),
             last_refused: self.last_refused.lock().unwrap_or_else(PoisonError::into_inner).clone(),

@@ -16,7 +16,8 @@ use crate::block::{Block, BlockError, ColumnDamage};
 use crate::config::Config;
 use crate::error::OpenError;
 use crate::history::{History, read, write};
-use crate::recovery::{self, BLOCKS_DIR, Loss, RecoveryReport, WAL_DIR};
+use crate::recovery::{self, BLOCKS_DIR, DIRS, Loss, ROLLUPS_DIR, RecoveryReport, WAL_DIR};
+use crate::rollup::Rollup;
 use read_only::ReadOnly;
 
 /// Most damaged columns of one block that are listed; the rest are counted.
@@ -28,6 +29,8 @@ const TRIES: usize = 5;
 
 const RESTORE_OR_DELETE: &str = "restore the file from a backup, or delete it to do without its samples";
 const RESTORE_BLOCK: &str = "restore the file from a backup; until then queries that need this part fail";
+const RESTORE_ROLLUP: &str =
+    "restore the file from a backup, or delete it: it is made anew as far as what it was made of is still there";
 const RESTORE_STORE: &str = "restore from a backup, or start the collector: it goes on with what is whole";
 const START: &str = "nothing: the next start cuts it off";
 const UPGRADE: &str = "run the version that wrote it, or a newer one";
@@ -89,7 +92,7 @@ fn try_verify(disk: &Arc<dyn Disk>, dir: &Path, progress: &mut dyn FnMut(Progres
     let disk: Arc<dyn Disk> = Arc::new(ReadOnly(disk.clone()));
     let mut verified = Verified::default();
     let mut at = Progress::default();
-    for part in [WAL_DIR, BLOCKS_DIR] {
+    for part in DIRS {
         let (files, bytes) = size(&*disk, &dir.join(part))?;
         verified.files += files;
         at.total_bytes += bytes;
@@ -106,6 +109,11 @@ fn try_verify(disk: &Arc<dyn Disk>, dir: &Path, progress: &mut dyn FnMut(Progres
         }
         opened => opened?,
     };
+    if let Err(error) = recovery::open_rollups(&history, &dir.join(ROLLUPS_DIR), &mut report) {
+        let OpenError::Newer { path, found, known } = error else { return Err(error) };
+        verified.damage.push(newer(path, found, known));
+        return Ok(verified);
+    }
     let gone = |loss: &&Loss| matches!(loss, Loss::Block(BlockError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound);
     if report.losses.iter().any(|loss| gone(&loss)) {
         return Err(OpenError::Io {
@@ -147,17 +155,33 @@ fn try_verify(disk: &Arc<dyn Disk>, dir: &Path, progress: &mut dyn FnMut(Progres
         at.bytes = begun + block.bytes();
         progress(at);
     }
+    let rollups = read(&history.view).rollups.clone();
+    for file in rollups {
+        let begun = at.bytes;
+        let mut records = |bytes: u64| {
+            at.bytes += bytes;
+            progress(at);
+        };
+        check_rollup(&history, &file, &mut verified, &mut records);
+        at.bytes = begun + file.bytes();
+        progress(at);
+    }
     Ok(verified)
 }
 
-/// Files of a directory and their bytes; a file that goes away meanwhile is left out.
+/// Files of a directory and their bytes; a file that goes away meanwhile is left out, and a directory that an earlier
+/// version did not make.
 fn size(disk: &dyn Disk, dir: &Path) -> Result<(u64, u64), OpenError> {
     let io = |action, path: &Path| {
         let path = path.to_owned();
         move |source| OpenError::Io { action, path, source }
     };
     let (mut files, mut bytes) = (0, 0);
-    for name in disk.list(dir).map_err(io("list", dir))? {
+    let names = match disk.list(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && dir.ends_with(ROLLUPS_DIR) => Vec::new(),
+        names => names.map_err(io("list", dir))?,
+    };
+    for name in names {
         let path = dir.join(name);
         match disk.open(&path).and_then(|file| file.len()) {
             Ok(len) => {
@@ -192,6 +216,28 @@ fn check_block(history: &History, block: &Block, verified: &mut Verified, progre
             part: format!("{unlisted} more columns"),
             lost: format!("{unlisted_samples} samples"),
             advice: RESTORE_BLOCK,
+        });
+    }
+}
+
+fn check_rollup(history: &History, file: &Rollup, verified: &mut Verified, progress: &mut dyn FnMut(u64)) {
+    let (mut listed, mut unlisted) = (0, 0_u64);
+    file.check(progress, &mut |series, error| {
+        if listed == COLUMNS_LISTED_MAX {
+            unlisted += 1;
+            return;
+        }
+        listed += 1;
+        let whose = read(&history.index).labels(series).map(ToString::to_string).unwrap_or_default();
+        let lost = format!("buckets of {whose}");
+        verified.damage.push(Damage { lost, advice: RESTORE_ROLLUP, ..of_block_error(&error) });
+    });
+    if unlisted > 0 {
+        verified.damage.push(Damage {
+            path: Some(file.path().to_owned()),
+            part: format!("{unlisted} more series"),
+            lost: "their buckets".to_owned(),
+            advice: RESTORE_ROLLUP,
         });
     }
 }

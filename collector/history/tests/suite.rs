@@ -5,6 +5,7 @@
 //! - `crash`: the same with power cuts, failing syncs and a full disk: what was acknowledged is there once.
 //! - `damage`: files cut and bits flipped.
 //! - `fixtures`: files of every version of the formats.
+//! - `rollup`: buckets against the samples they stand for.
 //! - `limits`: series limits, backlog, retention, and when a head is sealed.
 //! - `operations`: verification, snapshots, usage.
 
@@ -23,5 +24,7 @@ mod fixtures;
 mod limits;
 #[path = "suite/model.rs"]
 mod model;
+#[path = "suite/rollup.rs"]
+mod rollup;
 #[path = "suite/operations.rs"]
 mod operations;

@@ -18,7 +18,11 @@ use crate::index::{Index, SeriesId};
 /// The columns of a series' record, in their order.
 const ORDER: [Fields; COLUMNS] =
     [Fields::FIRST, Fields::LAST, Fields::MIN, Fields::MAX, Fields::SUM, Fields::RESETS];
-const [FIRST, LAST, MAX, SUM]: [usize; 4] = [0, 1, 3, 4];
+const FIRST: usize = 0;
+const LAST: usize = 1;
+const MAX: usize = 3;
+const SUM: usize = 4;
+const RESETS: usize = 5;
 
 /// An open rollup file.
 #[derive(Debug)]
@@ -111,6 +115,15 @@ impl Rollup {
         &self.footer
     }
 
+    /// Whether what the other file has is in this one.
+    pub(crate) fn replaces(&self, other: &Self) -> bool {
+        let (footer, theirs) = (&self.footer, &other.footer);
+        footer.resolution == theirs.resolution
+            && self.number > other.number
+            && footer.start_ms <= theirs.start_ms
+            && footer.end_ms >= theirs.end_ms
+    }
+
     pub(crate) fn series(&self) -> impl Iterator<Item = SeriesId> {
         self.entries.iter().map(|entry| entry.series)
     }
@@ -157,6 +170,19 @@ impl Rollup {
             each(Bucket { end_ms, count, stale, first_ms, last_ms, first, last, min, max, sum, resets });
         }
         Ok(())
+    }
+
+    /// Reads all that is in the file; answers every damaged part, with the number of the series that it is one of.
+    pub(crate) fn check(&self, progress: &mut dyn FnMut(u64), damage: &mut dyn FnMut(SeriesId, BlockError)) {
+        let mut by_place: Vec<&Entry> = self.entries.iter().collect();
+        by_place.sort_unstable_by_key(|entry| entry.offset);
+        for entry in by_place {
+            let read = self.buckets(entry.series, i64::MIN, i64::MAX, Fields::ALL, |_| {});
+            if let Err(error) = read {
+                damage(entry.series, error);
+            }
+            progress(u64::from(entry.bytes));
+        }
     }
 
     fn lengths(&self, entry: &Entry) -> Result<[usize; COLUMNS], BlockError> {
@@ -214,7 +240,7 @@ impl Record<'_> {
                     let counts = self.times.counts.iter().map(|count| *count as f64);
                     Ok(self.column(FIRST)?.into_iter().zip(counts).map(|(first, count)| first * count).collect())
                 }
-                5.. => Ok(vec![0.0; count]),
+                RESETS => Ok(vec![0.0; count]),
                 _ => self.column(FIRST),
             };
         }

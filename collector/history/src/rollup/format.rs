@@ -246,3 +246,45 @@ pub(crate) fn parse_lengths(lengths: &[u8], bytes: usize) -> Result<[usize; COLU
     }
     if total == bytes { Ok(out) } else { Err(Malformed) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const FIXTURE: &[u8] = include_bytes!("../../tests/fixtures/v1.rol");
+
+    #[test]
+    fn parts_without_their_checksums_do_not_panic() {
+        let footer = Footer::parse(FIXTURE.last_chunk::<FOOTER_BYTES>().unwrap(), FIXTURE.len() as u64).unwrap();
+        let index = &FIXTURE[footer.index_offset as usize..][..footer.index_bytes as usize];
+        let pco = parse_header(&FIXTURE[..HEADER_BYTES]).unwrap();
+        let outline = parse_index(index, footer.index_offset).unwrap();
+        assert_eq!(outline.series.len(), 6);
+        for bit in 0..index.len() * 8 {
+            let mut flipped = index.to_vec();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let _ = parse_index(&flipped, footer.index_offset);
+        }
+        for Timing { buckets, offset, bytes } in outline.timings {
+            let record = &FIXTURE[offset as usize..][..bytes as usize - CRC_BYTES];
+            for bit in 0..record.len() * 8 {
+                let mut flipped = record.to_vec();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                let crc = crc32fast::hash(&flipped);
+                flipped.extend_from_slice(&crc.to_le_bytes());
+                let _ = Times::parse(&pco, &flipped, buckets, &footer);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_parts_or_none(bytes: Vec<u8>, data_end: u64, length: usize) {
+            let _ = parse_index(&bytes, data_end);
+            let _ = Footer::parse(&bytes, data_end);
+            let _ = parse_lengths(&bytes, length);
+            let _ = parse_header(&bytes);
+        }
+    }
+}

@@ -7,7 +7,6 @@
 
 use std::fmt;
 use std::io;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -25,7 +24,7 @@ use crate::recovery::ROLLUPS_DIR;
 use crate::seal::TEMPORARY_SUFFIX;
 use crate::stats::count;
 
-pub(crate) const FILE_SUFFIX: &str = ".rol";
+const FILE_SUFFIX: &str = ".rol";
 const FLOOR_PREFIX: &str = "raw-from-";
 
 /// How the store's rollups stand.
@@ -72,6 +71,11 @@ impl Default for Rolling {
 }
 
 impl Rolling {
+    /// Whether a job is at work.
+    pub(crate) fn is_running(&self) -> bool {
+        self.is_running.load(Ordering::Acquire)
+    }
+
     /// Whether samples that are to be rolled up may be kept for it.
     pub(crate) fn may_wait(&self) -> bool {
         !self.has_failed.load(Ordering::Relaxed)
@@ -86,7 +90,7 @@ impl fmt::Display for RolledUp {
 
 impl RollupJob {
     pub(crate) fn claim(history: &Arc<History>, now_ms: i64) -> Option<Self> {
-        if history.rolling.is_running.load(Ordering::Acquire) {
+        if history.rolling.is_running() {
             return None;
         }
         let plan = history.rollup_due(now_ms)?;
@@ -218,10 +222,6 @@ impl Drop for RollupJob {
 impl History {
     /// Deletes the rollup files that are past retention or that later ones have in them; whether there were any.
     pub(crate) fn retain_rollups(&self, now_ms: i64) -> bool {
-        // A job may read any of them.
-        if self.rolling.is_running.load(Ordering::Acquire) {
-            return false;
-        }
         let needless: Vec<Arc<Rollup>> = {
             let rollups = &read(&self.view).rollups;
             let is_past = |file: &Rollup| {

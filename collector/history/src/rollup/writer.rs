@@ -54,6 +54,11 @@ impl<'a> RollupWriter<'a> {
         }
     }
 
+    /// Bytes so far, those that are not written yet among them.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.written + self.buffer.len() as u64
+    }
+
     /// Adds a series, each once; `buckets` ascend, at most [`column::COLUMN_VALUES_MAX`] of them.
     pub(crate) fn series(&mut self, labels: &Labels, kind: MetricType, buckets: &[Bucket]) -> io::Result<()> {
         if buckets.is_empty() {
