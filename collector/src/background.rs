@@ -62,6 +62,7 @@ impl Background {
 fn log(done: Done) {
     match done {
         Done::Sealed(sealed) => info!(samples = sealed.samples, bytes = sealed.bytes, "block sealed"),
+        Done::RolledUp(made) => info!(end_ms = made.end_ms, "rolled up: {made}"),
         done => info!(?done, "job done"),
     }
 }

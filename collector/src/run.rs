@@ -76,12 +76,15 @@ pub async fn run(
         block_span: config.history.block_span,
         head_max_bytes: config.history.head_max_bytes,
         retention_age: Some(config.history.retention),
+        retention_minutes: Some(config.history.retention_minutes),
+        retention_hours: Some(config.history.retention_hours),
         retention_bytes: config.history.retention_bytes,
         ..pitwatch_history::Config::default()
     };
     let (history, appender, recovery) = History::open(disk.clone(), &dir.join("history"), history_config)?;
     info!(
         blocks = recovery.blocks,
+        rollups = recovery.rollups,
         segments = recovery.segments,
         frames = recovery.frames,
         samples = recovery.samples,

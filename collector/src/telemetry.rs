@@ -138,6 +138,10 @@ impl Telemetry {
         gauge(all, "pitwatch_collector_block_samples", stats.block_samples as f64);
         counter(all, "pitwatch_collector_seals_total", stats.seals as f64);
         counter(all, "pitwatch_collector_seal_failures_total", stats.seals_failed as f64);
+        gauge(all, "pitwatch_collector_rollup_files", stats.rollup_files as f64);
+        gauge(all, "pitwatch_collector_rollup_bytes", stats.rollup_bytes as f64);
+        counter(all, "pitwatch_collector_rollups_total", stats.rollups as f64);
+        counter(all, "pitwatch_collector_rollup_failures_total", stats.rollups_failed as f64);
         counter(all, "pitwatch_collector_corruptions_total", stats.corruptions as f64);
         if let Ok(free) = self.disk.free_bytes(&self.data_dir) {
             gauge(all, "pitwatch_collector_disk_free_bytes", free as f64);
@@ -266,6 +270,7 @@ impl Vitals for Telemetry {
                 "blocks": history.blocks,
                 "block_bytes": history.block_bytes,
                 "block_bytes_per_sample": per_sample(history.block_bytes, history.block_samples),
+                "rollup_bytes": history.rollup_bytes,
                 "corruptions_total": history.corruptions,
             },
             "agents": {

@@ -155,9 +155,7 @@ impl Appender {
         let due = now_ms.saturating_sub(begun_ms) >= collected_ms
             || bytes >= config.head_max_bytes
             || self.wal.bytes() >= config.wal_max_bytes;
-        if due
-            && let Some(job) = self.seal(now_ms)?
-        {
+        if due && let Some(job) = self.seal(now_ms)? {
             return Ok(Some(Job::Seal(job)));
         }
         Ok(RollupJob::claim(&self.history, now_ms).map(Job::Rollup))

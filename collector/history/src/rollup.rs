@@ -2,7 +2,7 @@
 //!
 //! In reading order:
 //! - `bucket`: what is kept of a span, and how spans are joined.
-//! - [`format`]: a file as bytes (docs/formats/rollup.md); `writer`: from buckets to a file; `file`: an open file;
+//! - [`mod@format`]: a file as bytes (docs/formats/rollup.md); `writer`: from buckets to a file; `file`: an open file;
 //!   `known`: which series a file's labels are.
 //! - `cover`: which files, and which samples, the buckets of a query come from.
 //! - `plan`: which files are due; `job`: makes one.

@@ -24,7 +24,7 @@ mod fixtures;
 mod limits;
 #[path = "suite/model.rs"]
 mod model;
-#[path = "suite/rollup.rs"]
-mod rollup;
 #[path = "suite/operations.rs"]
 mod operations;
+#[path = "suite/rollup.rs"]
+mod rollup;

@@ -16,8 +16,7 @@ use crate::history::write;
 use crate::index::{Index, SeriesId};
 
 /// The columns of a series' record, in their order.
-const ORDER: [Fields; COLUMNS] =
-    [Fields::FIRST, Fields::LAST, Fields::MIN, Fields::MAX, Fields::SUM, Fields::RESETS];
+const ORDER: [Fields; COLUMNS] = [Fields::FIRST, Fields::LAST, Fields::MIN, Fields::MAX, Fields::SUM, Fields::RESETS];
 const FIRST: usize = 0;
 const LAST: usize = 1;
 const MAX: usize = 3;
