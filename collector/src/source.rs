@@ -1,13 +1,19 @@
-//! History as PromQL sees it: matchers and labels of one crate to those of the other.
+//! History as PromQL sees it: matchers, labels and buckets of one crate to those of the other.
 //!
-//! Owns the conversion and nothing else: what a selector means is the engine's matter, where samples are is history's.
+//! Owns the conversion, and which tier answers a selection (`tier`): what a selector means is the engine's matter, where
+//! samples are is history's.
+
+mod tier;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use pitwatch_history::rollup::{self, Cover};
 use pitwatch_history::{History, QueryError, SeriesRef};
-use pitwatch_promql::{Labels, MatchOp, Matcher, SampleBuf, Source, SourceError};
+use pitwatch_promql::{Bucket, Hints, Labels, MatchOp, Matcher, SampleBuf, Selection, Source, SourceError};
 use pitwatch_shared::model;
+
+pub use tier::Tier;
 
 /// Most label sets that are kept converted; about 1 KiB each.
 const LABELS_KEPT_MAX: usize = 200_000;
@@ -18,13 +24,30 @@ pub struct HistorySource {
     history: Arc<History>,
     /// By the number of the series. Converting costs more than most queries do with the labels afterwards.
     converted: Arc<Mutex<HashMap<u32, Labels>>>,
+    /// The tier that must answer, if one must.
+    forced: Option<Tier>,
+}
+
+/// A series of a query, and where its samples or buckets come from.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    series: SeriesRef,
+    /// None if only samples that there are count.
+    cover: Option<Arc<Cover>>,
+    fields: rollup::Fields,
 }
 
 impl HistorySource {
     /// The source over that history.
     #[must_use]
     pub fn new(history: Arc<History>) -> Self {
-        Self { history, converted: Arc::default() }
+        Self { history, converted: Arc::default(), forced: None }
+    }
+
+    /// The same source, answering from one tier only.
+    #[must_use]
+    pub fn forced(self, tier: Option<Tier>) -> Self {
+        Self { forced: tier, ..self }
     }
 
     /// The series that fulfil every matcher and may have samples after `start_ms` and not after `end_ms`.
@@ -100,14 +123,62 @@ impl HistorySource {
 }
 
 impl Source for HistorySource {
-    type Series = SeriesRef;
+    type Series = Handle;
 
     fn select(
         &self,
         matchers: &[Matcher],
         start_ms: i64,
         end_ms: i64,
-    ) -> Result<Vec<(Labels, SeriesRef)>, SourceError> {
+    ) -> Result<Vec<(Labels, Handle)>, SourceError> {
+        let (cover, fields) = (None, rollup::Fields::NONE);
+        self.handles(matchers, (start_ms, end_ms), |series| Handle { series, cover: cover.clone(), fields })
+    }
+
+    fn select_for(
+        &self,
+        matchers: &[Matcher],
+        start_ms: i64,
+        end_ms: i64,
+        hints: &Hints,
+    ) -> Result<Selection<Handle>, SourceError> {
+        let choice = tier::choose(&self.history, self.forced, (start_ms, end_ms), hints);
+        let fields = hints.buckets.map_or(rollup::Fields::NONE, tier::fields);
+        // A bucket that is partly within counts.
+        let span = choice.span((start_ms, end_ms));
+        let handle = |series| Handle { series, cover: choice.cover.clone(), fields };
+        let series = self.handles(matchers, span, handle)?;
+        Ok(Selection { series, resolution_ms: choice.resolution_ms(), tier: Some(choice.tier.name()), info: choice.info })
+    }
+
+    fn samples(&self, handle: &Handle, start_ms: i64, end_ms: i64, out: &mut SampleBuf) -> Result<(), SourceError> {
+        let (ts, values) = (&mut out.timestamps, &mut out.values);
+        match &handle.cover {
+            None => self.history.samples(&handle.series, start_ms, end_ms, ts, values)?,
+            Some(cover) => self.history.samples_of(&handle.series, cover, (start_ms, end_ms), ts, values)?,
+        }
+        Ok(())
+    }
+
+    fn buckets(&self, handle: &Handle, start_ms: i64, end_ms: i64, out: &mut Vec<Bucket>) -> Result<(), SourceError> {
+        out.clear();
+        let Some(cover) = &handle.cover else { return Ok(()) };
+        self.history.buckets(&handle.series, cover, (start_ms, end_ms), handle.fields, |bucket| {
+            let rollup::Bucket { end_ms, count, stale, first_ms, last_ms, first, last, min, max, sum, resets } = bucket;
+            out.push(Bucket { end_ms, count, stale, first_ms, last_ms, first, last, min, max, sum, resets });
+        })?;
+        Ok(())
+    }
+}
+
+impl HistorySource {
+    /// The series of a selection with their labels converted.
+    fn handles(
+        &self,
+        matchers: &[Matcher],
+        (start_ms, end_ms): (i64, i64),
+        handle: impl Fn(SeriesRef) -> Handle,
+    ) -> Result<Vec<(Labels, Handle)>, SourceError> {
         let series = self.series(matchers, start_ms, end_ms)?;
         let mut converted = self.converted.lock().unwrap_or_else(PoisonError::into_inner);
         if converted.len() >= LABELS_KEPT_MAX {
@@ -123,11 +194,7 @@ impl Source for HistorySource {
             }
             fresh
         };
-        Ok(series.into_iter().map(|one| (labels(&one), one)).collect())
-    }
-
-    fn samples(&self, series: &SeriesRef, start_ms: i64, end_ms: i64, out: &mut SampleBuf) -> Result<(), SourceError> {
-        Ok(self.history.samples(series, start_ms, end_ms, &mut out.timestamps, &mut out.values)?)
+        Ok(series.into_iter().map(|one| (labels(&one), handle(one))).collect())
     }
 }
 

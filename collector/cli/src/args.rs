@@ -107,6 +107,9 @@ pub(crate) struct QueryArgs {
     /// Also say, on standard error, what the query touched and where its time went
     #[arg(long)]
     pub(crate) explain: bool,
+    /// Which copy of history answers, whatever that does to the answer: samples, or buckets of a minute or an hour
+    #[arg(long, value_name = "TIER", value_parser = ["raw", "1m", "1h"])]
+    pub(crate) tier: Option<String>,
     /// How to write the answer; a plot without --range shows the last hour
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = QueryFormat::Table)]
     pub(crate) output: QueryFormat,

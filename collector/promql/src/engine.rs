@@ -66,7 +66,7 @@ impl Cancel {
 pub struct Stats {
     /// Series that selectors found, counted once a selector.
     pub series: u64,
-    /// Samples read from the source.
+    /// Samples and buckets read from the source.
     pub samples: u64,
     /// The most samples held in memory at once.
     pub peak_samples: u64,
@@ -87,6 +87,8 @@ pub struct Answer {
     pub warnings: Vec<String>,
     /// What may be worth knowing.
     pub infos: Vec<String>,
+    /// The copies of its history that the source answered from, as it calls them, sorted.
+    pub tiers: Vec<&'static str>,
     /// What the query touched.
     pub stats: Stats,
 }

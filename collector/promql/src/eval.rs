@@ -4,6 +4,7 @@
 //!
 //! - `select`: series, windows and subqueries
 //! - `window`: functions of the samples in a window, on `fold`'s sliding sums
+//! - `summary`: the same of buckets, where they do in place of samples
 //! - `each`: functions of single values
 //! - `aggregate`, `topk`: aggregations
 //! - `binary`, `vector_match`: operators
@@ -19,10 +20,12 @@ mod histogram;
 mod points;
 mod relabel;
 mod select;
+mod summary;
 mod topk;
 mod vector_match;
 mod window;
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -107,6 +110,7 @@ pub(crate) struct Evaluator<'a, S: Source> {
     meter: Rc<Meter>,
     warnings: Vec<String>,
     infos: Vec<String>,
+    tiers: BTreeSet<&'static str>,
     stats: Stats,
     begun: Instant,
     /// Sample buffers that are not in use.
@@ -131,6 +135,7 @@ impl<'a, S: Source> Evaluator<'a, S> {
             meter: Meter::new(options.max_samples),
             warnings: Vec::new(),
             infos: Vec::new(),
+            tiers: BTreeSet::new(),
             stats: Stats::default(),
             begun: Instant::now(),
             buffers: Vec::new(),
@@ -142,7 +147,8 @@ impl<'a, S: Source> Evaluator<'a, S> {
         self.infos.sort();
         self.stats.peak_samples = self.meter.peak() as u64;
         self.stats.total = self.begun.elapsed();
-        Answer { value, warnings: self.warnings, infos: self.infos, stats: self.stats }
+        let tiers = self.tiers.into_iter().collect();
+        Answer { value, warnings: self.warnings, infos: self.infos, tiers, stats: self.stats }
     }
 
     /// Every series of a vector expression.

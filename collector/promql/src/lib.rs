@@ -29,10 +29,11 @@
 //! answer and not with the history that it is made of, and [`EngineOptions::max_samples`] bounds it.
 //!
 //! In the order of reading: [`mod@ast`] and `parser` (text to tree), `functions` (the table), [`Source`] (`source`, what
-//! a store must do), `engine` (a whole query), `eval` (expressions). [`testing`] has a store in memory, [`promqltest`]
+//! a store must do; `bucket`, what it may give in place of samples), `engine` (a whole query), `eval` (expressions). [`testing`] has a store in memory, [`promqltest`]
 //! runs the scripts in which Prometheus keeps its engine's behaviour.
 
 pub mod ast;
+mod bucket;
 mod durations;
 mod engine;
 mod error;
@@ -47,11 +48,14 @@ pub mod testing;
 mod text;
 
 pub use ast::Expr;
+pub use bucket::{Bucket, BucketFields};
 pub use engine::{Answer, Cancel, Engine, EngineOptions, Stats, Value};
 pub use error::{Error, ErrorKind, Result, SourceError};
 pub use functions::{FUNCTIONS, Function, Variadic};
 pub use labels::{Labels, METRIC_NAME};
 pub use matcher::{MatchOp, Matcher};
 pub use parser::{MAX_DEPTH, MAX_QUERY_BYTES, parse, parse_selector};
-pub use source::{Hints, NATIVE_HISTOGRAM, STALE, STALE_BITS, SampleBuf, Source, is_native_histogram, is_stale};
+pub use source::{
+    Hints, NATIVE_HISTOGRAM, STALE, STALE_BITS, SampleBuf, Selection, Source, is_native_histogram, is_stale,
+};
 pub use text::{format_duration, format_value, parse_duration};

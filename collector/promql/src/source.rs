@@ -1,6 +1,7 @@
 //! What the engine asks of a store. Owns the trait and the buffer that samples come in; a store knows nothing else of
 //! the language than matchers.
 
+use crate::bucket::{Bucket, BucketFields};
 use crate::error::SourceError;
 use crate::labels::Labels;
 use crate::matcher::Matcher;
@@ -83,12 +84,32 @@ impl SampleBuf {
 /// What a selection is for. A store that keeps coarser copies of its history can choose among them by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hints {
+    /// The time of the first evaluation, its offset taken off.
+    pub end_ms: i64,
     /// How far apart the evaluations are, 0 if there is only one.
     pub step_ms: i64,
     /// How far each evaluation looks back.
     pub window_ms: i64,
     /// The function that takes the window, if the selector has one: `rate`, `avg_over_time`.
     pub function: Option<&'static str>,
+    /// If buckets would do in place of samples: which of their values.
+    pub buckets: Option<BucketFields>,
+    /// Whether buckets would have to lie in the window as a whole; else only its last sample counts.
+    pub needs_whole_windows: bool,
+}
+
+/// What a store answers to a selection.
+#[derive(Debug, Clone)]
+pub struct Selection<S> {
+    /// The series, in any order.
+    pub series: Vec<(Labels, S)>,
+    /// What the engine is to ask for: with a length in milliseconds [`Source::buckets`], else [`Source::samples`]. Where
+    /// that length is not exact ([`Hints::is_exact_on`]), windows are widened to whole buckets.
+    pub resolution_ms: Option<i64>,
+    /// What the store calls the copy of its history that this is.
+    pub tier: Option<&'static str>,
+    /// What the user should know of it.
+    pub info: Option<String>,
 }
 
 /// A store of samples, as the evaluator sees it.
@@ -113,16 +134,31 @@ pub trait Source {
         out: &mut SampleBuf,
     ) -> std::result::Result<(), SourceError>;
 
-    /// As [`Source::select`], with a word on what the samples are for. The engine calls only this one.
+    /// As [`Source::select`], with a word on what the samples are for, so that a store may answer with buckets. The
+    /// engine calls only this one.
     fn select_for(
         &self,
         matchers: &[Matcher],
         start_ms: i64,
         end_ms: i64,
-        hints: Hints,
-    ) -> std::result::Result<Vec<(Labels, Self::Series)>, SourceError> {
+        hints: &Hints,
+    ) -> std::result::Result<Selection<Self::Series>, SourceError> {
         let _ = hints;
-        self.select(matchers, start_ms, end_ms)
+        let series = self.select(matchers, start_ms, end_ms)?;
+        Ok(Selection { series, resolution_ms: None, tier: None, info: None })
+    }
+
+    /// Replaces `out` with the buckets of the series with `start_ms < end of the bucket <= end_ms`, of the length that
+    /// [`Source::select_for`] answered; start and end are multiples of it.
+    fn buckets(
+        &self,
+        series: &Self::Series,
+        start_ms: i64,
+        end_ms: i64,
+        out: &mut Vec<Bucket>,
+    ) -> std::result::Result<(), SourceError> {
+        let _ = (series, start_ms, end_ms, out);
+        Err("this store keeps no buckets".into())
     }
 }
 

@@ -32,7 +32,7 @@ const POINTS_A_LOOK: usize = 1024;
 /// Writes the whole body of an answer, and lets go of what is written.
 pub(super) fn write(answer: Answer, wanted: Wanted, spent: Spent, out: &mut Output) -> Result<(), ApiError> {
     let begun = Instant::now();
-    let Answer { value, mut warnings, infos, stats } = answer;
+    let Answer { value, mut warnings, infos, tiers, stats } = answer;
     out.text.push_str("{\"status\":\"success\",\"data\":{\"resultType\":\"");
     let limit = wanted.limit.unwrap_or(usize::MAX);
     let found = match value {
@@ -80,7 +80,7 @@ pub(super) fn write(answer: Answer, wanted: Wanted, spent: Spent, out: &mut Outp
         warnings.push("results truncated due to limit".to_owned());
     }
     if wanted.stats {
-        let _ = write!(out.text, ",\"stats\":{}", stats_json(&stats, spent, begun.elapsed()));
+        let _ = write!(out.text, ",\"stats\":{}", stats_json(&stats, &tiers, spent, begun.elapsed()));
     }
     out.text.push('}');
     push_remarks(&mut out.text, "warnings", &warnings);
@@ -90,7 +90,7 @@ pub(super) fn write(answer: Answer, wanted: Wanted, spent: Spent, out: &mut Outp
 }
 
 /// Prometheus' figures, and under `pitwatch` ours.
-fn stats_json(stats: &Stats, spent: Spent, write: Duration) -> serde_json::Value {
+fn stats_json(stats: &Stats, tiers: &[&str], spent: Spent, write: Duration) -> serde_json::Value {
     let secs = |time: Duration| time.as_secs_f64();
     let evaluate = stats.total.saturating_sub(stats.select + stats.read);
     json!({
@@ -107,6 +107,7 @@ fn stats_json(stats: &Stats, spent: Spent, write: Duration) -> serde_json::Value
             "series": stats.series,
             "samples": stats.samples,
             "peak_samples": stats.peak_samples,
+            "tiers": tiers.join(", "),
             "parse_secs": secs(spent.parse),
             "wait_secs": secs(spent.wait),
             "select_secs": secs(stats.select),
@@ -224,7 +225,7 @@ mod tests {
     }
 
     fn answer(value: Value) -> Answer {
-        Answer { value, warnings: Vec::new(), infos: Vec::new(), stats: Stats::default() }
+        Answer { value, warnings: Vec::new(), infos: Vec::new(), tiers: vec!["raw"], stats: Stats::default() }
     }
 
     #[test]
@@ -252,6 +253,7 @@ mod tests {
         assert_eq!(json["data"]["result"], json!([{ "metric": { "n": "a" }, "value": [0, "0.5"] }]));
         assert_eq!(json["warnings"], json!(["results truncated due to limit"]));
         assert_eq!(json["data"]["stats"]["samples"]["peakSamples"], 0);
+        assert_eq!(json["data"]["stats"]["pitwatch"]["tiers"], "raw");
     }
 
     proptest! {

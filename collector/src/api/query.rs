@@ -15,7 +15,7 @@ use super::params::Params;
 use super::pool::Client;
 use super::{AppState, Shared};
 use crate::clock::unix_ms;
-use crate::source::HistorySource;
+use crate::source::{HistorySource, Tier};
 
 /// How long a query may run where the engine has no limit of its own.
 const TIMEOUT_MAX_MS: u64 = 120_000;
@@ -27,6 +27,8 @@ struct Question {
     timeout_ms: u64,
     wanted: Wanted,
     parse: Duration,
+    /// The tier that must answer, if one must.
+    tier: Option<Tier>,
 }
 
 impl Question {
@@ -44,7 +46,8 @@ impl Question {
         let most = if options.timeout_ms == 0 { TIMEOUT_MAX_MS } else { options.timeout_ms };
         let asked = params.duration("timeout")?.map_or(most, |ms| u64::try_from(ms).unwrap_or(0));
         let wanted = Wanted { limit: params.limit()?, stats: params.has("stats") };
-        Ok(Self { expr, options, timeout_ms: asked.min(most), wanted, parse })
+        let tier = params.get("tier").map(str::parse).transpose().map_err(|e| ApiError::bad_parameter("tier", e))?;
+        Ok(Self { expr, options, timeout_ms: asked.min(most), wanted, parse, tier })
     }
 
     /// Evaluates when there is a turn, and writes the answer.
@@ -52,8 +55,8 @@ impl Question {
     where
         F: FnOnce(&Engine, &HistorySource, &Expr, &Cancel) -> pitwatch_promql::Result<Answer> + Send + 'static,
     {
-        let source = shared.source.clone();
-        let Self { expr, mut options, timeout_ms, wanted, parse } = self;
+        let Self { expr, mut options, timeout_ms, wanted, parse, tier } = self;
+        let source = shared.source.clone().forced(tier);
         let time = Duration::from_millis(timeout_ms);
         let answer = shared.queries.stream(client, JSON, time, move |left, cancel, out| {
             options.timeout_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);

@@ -35,6 +35,9 @@ pub(super) async fn run(args: &QueryArgs, client: &Client, screen: &Screen) -> R
     if args.explain {
         form.push(("stats", "all".to_owned()));
     }
+    if let Some(tier) = &args.tier {
+        form.push(("tier", tier.clone()));
+    }
     let answer: Answer<QueryData> = match when {
         When::At { time_ms } => {
             form.push(("time", seconds_text(time_ms)));

@@ -1,6 +1,6 @@
 //! Function calls: evaluates the arguments and applies the function, row by row where that is possible.
 
-use super::select::Latest;
+use super::select::{Latest, Over};
 use super::*;
 use crate::ast::{Call, StringLiteral, Unary, ValueType};
 use crate::labels::METRIC_NAME;
@@ -126,7 +126,7 @@ impl<'a, S: Source> Evaluator<'a, S> {
         let mut compute = |window: &select::Window<'_>, out: &mut [f64]| {
             window::compute(code, window, grid, &param, out);
         };
-        self.windows(range, grid, call.function.name, &mut compute, &mut |eval, mut row| {
+        self.windows(range, grid, Over::of(call.function.name, code), &mut compute, &mut |eval, mut row| {
             if counter {
                 eval.doubt_counter(&row.labels, at);
             }
@@ -169,7 +169,8 @@ impl<'a, S: Source> Evaluator<'a, S> {
         let mut compute = |window: &select::Window<'_>, out: &mut [f64]| {
             window::compute(WindowCode::Present, window, grid, &Scalars::Same(0.0), out);
         };
-        self.windows(arg, grid, "absent_over_time", &mut compute, &mut |_, row| {
+        let over = Over::of("absent_over_time", WindowCode::Present);
+        self.windows(arg, grid, over, &mut compute, &mut |_, row| {
             hide_present(&mut points, &row.points);
             Ok(())
         })?;

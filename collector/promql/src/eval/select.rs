@@ -3,7 +3,8 @@
 
 use super::*;
 use crate::ast::{At, DurationExpr, MatrixSelector, Subquery, VectorSelector};
-use crate::source::{Hints, is_stale};
+use crate::source::{Hints, Selection, is_stale};
+use summary::{BUCKET_SAMPLES, BucketGrid, Buckets, Summary};
 
 /// The time that one read of a series spans, in milliseconds, unless a window is longer: 36 hours, at one sample a
 /// second 2 MiB.
@@ -21,6 +22,20 @@ pub(super) enum Latest {
     Time,
 }
 
+/// What takes the windows of a range expression.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Over {
+    function: &'static str,
+    /// How to compute it of buckets, if they would do.
+    summary: Option<Summary>,
+}
+
+impl Over {
+    pub(super) fn of(function: &'static str, code: WindowCode) -> Over {
+        Over { function, summary: Summary::of(code) }
+    }
+}
+
 /// Which of the samples that a source gives are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Keep {
@@ -35,11 +50,11 @@ enum Keep {
 /// Where the windows of a grid lie: window `i` is `(end + i·step − width, end + i·step]`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reach {
-    end: i64,
+    pub(super) end: i64,
     /// 0 if all steps share a window.
-    step: i64,
-    width: i64,
-    n: usize,
+    pub(super) step: i64,
+    pub(super) width: i64,
+    pub(super) n: usize,
 }
 
 impl Reach {
@@ -99,7 +114,8 @@ impl<'a, S: Source> Evaluator<'a, S> {
         sink: Sink<'_, 'a, S>,
     ) -> Result<()> {
         let reach = self.reach(selector.at, selector.offset.as_ref(), self.options.lookback_ms, grid)?;
-        self.series(selector, reach, None, &mut |window, out| pick_latest(window, latest, out), Keep::All, sink)
+        let mut compute = |window: &Window<'_>, out: &mut [f64]| pick_latest(window, latest, out);
+        self.series(selector, reach, (None, Some(Summary::Latest(latest))), &mut compute, Keep::All, sink)
     }
 
     /// Hands the windows of a range expression to `compute`, and each series of results to `sink`.
@@ -107,18 +123,18 @@ impl<'a, S: Source> Evaluator<'a, S> {
         &mut self,
         arg: &Expr,
         grid: Grid,
-        function: &'static str,
+        over: Over,
         compute: Compute<'_>,
         sink: Sink<'_, 'a, S>,
     ) -> Result<()> {
         match arg.unwrapped() {
             Expr::Matrix(matrix) => {
                 let reach = self.matrix_reach(matrix, grid)?;
-                let keep = match function {
+                let keep = match over.function {
                     "absent_over_time" | "count_over_time" | "present_over_time" => Keep::Samples,
                     _ => Keep::Numbers,
                 };
-                self.series(&matrix.vector, reach, Some(function), compute, keep, sink)
+                self.series(&matrix.vector, reach, (Some(over.function), over.summary), compute, keep, sink)
             }
             Expr::Subquery(subquery) => self.subquery(subquery, grid, compute, sink),
             other => Err(Error::execution(format!("a range vector is needed, got {}", other.value_type().as_str()))),
@@ -136,7 +152,8 @@ impl<'a, S: Source> Evaluator<'a, S> {
             out[0] = 0.0;
         };
         let mut held = Vec::new();
-        self.windows(expr, grid, "", &mut take, &mut |eval, row| {
+        let over = Over { function: "", summary: None };
+        self.windows(expr, grid, over, &mut take, &mut |eval, row| {
             let labels = if row.drop_name { row.labels.without_name() } else { row.labels };
             let samples = std::mem::take(&mut *samples.borrow_mut());
             // What has been gathered stays on the account until the answer is complete.
@@ -168,19 +185,25 @@ impl<'a, S: Source> Evaluator<'a, S> {
         &mut self,
         selector: &VectorSelector,
         reach: Reach,
-        function: Option<&'static str>,
+        (function, summary): (Option<&'static str>, Option<Summary>),
         compute: Compute<'_>,
         keep: Keep,
         sink: Sink<'_, 'a, S>,
     ) -> Result<()> {
-        let hints = Hints { step_ms: reach.step, window_ms: reach.width, function };
-        let (start, end) = (reach.start(), reach.last_end());
-        let begun = Instant::now();
-        let mut series = self.source.select_for(&selector.matchers, start, end, hints).map_err(Error::Source)?;
-        series.sort_by(|a, b| a.0.cmp(&b.0));
-        self.stats.select += begun.elapsed();
-        self.stats.series += series.len() as u64;
+        let hints = Hints {
+            end_ms: reach.end,
+            step_ms: reach.step,
+            window_ms: reach.width,
+            function,
+            buckets: summary.map(Summary::fields),
+            needs_whole_windows: summary.is_none_or(Summary::needs_whole_windows),
+        };
+        let Selection { series, resolution_ms, .. } = self.select(selector, reach, &hints)?;
         let _held = self.meter.hold(series.len())?;
+        if let (Some(resolution), Some(summary)) = (resolution_ms, summary) {
+            let grid = BucketGrid { resolution, is_exact: hints.is_exact_on(resolution) };
+            return self.summaries(series, reach, summary, grid, sink);
+        }
         let keep_native = keep == Keep::All;
         let mut buffer = self.buffers.pop().unwrap_or_default();
         for (labels, handle) in series {
@@ -200,6 +223,59 @@ impl<'a, S: Source> Evaluator<'a, S> {
             }
             if keep_native {
                 points.split_native();
+            }
+            if points.any() {
+                sink(self, Row { labels, drop_name: false, points })?;
+            }
+        }
+        self.buffers.push(buffer);
+        Ok(())
+    }
+
+    /// Asks the source for the series of a selector, and sorts them.
+    fn select(&mut self, selector: &VectorSelector, reach: Reach, hints: &Hints) -> Result<Selection<S::Series>> {
+        let begun = Instant::now();
+        let found = self.source.select_for(&selector.matchers, reach.start(), reach.last_end(), hints);
+        let mut selection = found.map_err(Error::Source)?;
+        selection.series.sort_by(|a, b| a.0.cmp(&b.0));
+        self.stats.select += begun.elapsed();
+        self.stats.series += selection.series.len() as u64;
+        self.tiers.extend(selection.tier);
+        if let Some(info) = &selection.info {
+            self.inform(selector.span, info);
+        }
+        Ok(selection)
+    }
+
+    /// As the rest of [`Evaluator::series`], of buckets.
+    fn summaries(
+        &mut self,
+        series: Vec<(Labels, S::Series)>,
+        reach: Reach,
+        summary: Summary,
+        grid: BucketGrid,
+        sink: Sink<'_, 'a, S>,
+    ) -> Result<()> {
+        let (mut buckets, mut buffer) = (Vec::new(), self.buffers.pop().unwrap_or_default());
+        for (labels, handle) in series {
+            self.check()?;
+            let mut points = self.points(reach.n, ABSENT)?;
+            let (mut first, steps) = (0, grid.steps_a_read(reach));
+            while first < reach.n {
+                let part = reach.part(first, steps.min(reach.n - first));
+                let (start, end) = grid.around(part.start(), part.last_end());
+                let begun = Instant::now();
+                self.source.buckets(&handle, start, end, &mut buckets).map_err(Error::Source)?;
+                self.stats.read += begun.elapsed();
+                self.stats.samples += buckets.len() as u64;
+                self.meter.allow(buckets.len() * BUCKET_SAMPLES)?;
+                if !buckets.is_empty() {
+                    let out = &mut points[first..first + part.n];
+                    let of = Buckets { buckets: &buckets, grid, reach: part, halt: self.halt };
+                    summary.compute(&of, &mut buffer, out);
+                    self.check()?;
+                }
+                first += part.n;
             }
             if points.any() {
                 sink(self, Row { labels, drop_name: false, points })?;
@@ -261,7 +337,7 @@ impl<'a, S: Source> Evaluator<'a, S> {
     }
 }
 
-fn window<'w>(buffer: &'w SampleBuf, reach: Reach, first: usize, halt: Halt<'w>) -> Window<'w> {
+pub(super) fn window<'w>(buffer: &'w SampleBuf, reach: Reach, first: usize, halt: Halt<'w>) -> Window<'w> {
     Window {
         timestamps: &buffer.timestamps,
         values: &buffer.values,
@@ -303,7 +379,7 @@ impl Window<'_> {
 }
 
 /// The last sample of each window, unless it says that the series has ended.
-fn pick_latest(window: &Window<'_>, latest: Latest, out: &mut [f64]) {
+pub(super) fn pick_latest(window: &Window<'_>, latest: Latest, out: &mut [f64]) {
     window.for_each(out.len(), |i, low, high| {
         if low < high && !is_stale(window.values[high - 1]) {
             out[i] = match latest {

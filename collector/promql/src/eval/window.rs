@@ -118,21 +118,40 @@ fn extrapolated(code: WindowCode, window: &Window<'_>, out: &mut [f64]) {
                 change += values[k - 1];
             }
         }
-        let end = window.end + window.step * i as i64;
-        let edges = ((times[low] - (end - window.width)) as f64 / 1000.0, (end - times[high - 1]) as f64 / 1000.0);
-        let sampled = (times[high - 1] - times[low]) as f64 / 1000.0;
-        let zero = (counter && change > 0.0 && values[low] >= 0.0).then(|| sampled * (values[low] / change));
-        let mut factor = (sampled + reach_out(edges, sampled, high - low, zero)) / sampled;
-        if code == WindowCode::Rate {
-            factor /= window.width as f64 / 1000.0;
-        }
-        out[i] = change * factor;
+        let times = (times[low], times[high - 1]);
+        let change = Change { change, first: values[low], times, count: (high - low) as f64 };
+        out[i] = extrapolate(code, &change, window.end + window.step * i as i64, window.width);
     });
 }
 
+/// The change between the first and the last sample of a window.
+pub(super) struct Change {
+    /// By how much, resets accounted for.
+    pub(super) change: f64,
+    /// The first sample's value.
+    pub(super) first: f64,
+    /// When the two were taken.
+    pub(super) times: (i64, i64),
+    /// How many samples there are, at least two.
+    pub(super) count: f64,
+}
+
+/// The change over the whole window that ends at `end`.
+pub(super) fn extrapolate(code: WindowCode, of: &Change, end: i64, width: i64) -> f64 {
+    let counter = code != WindowCode::Delta;
+    let edges = ((of.times.0 - (end - width)) as f64 / 1000.0, (end - of.times.1) as f64 / 1000.0);
+    let sampled = (of.times.1 - of.times.0) as f64 / 1000.0;
+    let zero = (counter && of.change > 0.0 && of.first >= 0.0).then(|| sampled * (of.first / of.change));
+    let mut factor = (sampled + reach_out(edges, sampled, of.count, zero)) / sampled;
+    if code == WindowCode::Rate {
+        factor /= width as f64 / 1000.0;
+    }
+    of.change * factor
+}
+
 /// How far to extrapolate beyond both edges, in seconds. `zero` is how long before the first sample a counter was zero.
-fn reach_out((mut to_start, mut to_end): (f64, f64), sampled: f64, count: usize, zero: Option<f64>) -> f64 {
-    let gap = sampled / (count - 1) as f64;
+fn reach_out((mut to_start, mut to_end): (f64, f64), sampled: f64, count: f64, zero: Option<f64>) -> f64 {
+    let gap = sampled / (count - 1.0);
     let threshold = gap * 1.1;
     if to_start >= threshold {
         to_start = gap / 2.0;
