@@ -125,12 +125,7 @@ impl HistorySource {
 impl Source for HistorySource {
     type Series = Handle;
 
-    fn select(
-        &self,
-        matchers: &[Matcher],
-        start_ms: i64,
-        end_ms: i64,
-    ) -> Result<Vec<(Labels, Handle)>, SourceError> {
+    fn select(&self, matchers: &[Matcher], start_ms: i64, end_ms: i64) -> Result<Vec<(Labels, Handle)>, SourceError> {
         let (cover, fields) = (None, rollup::Fields::NONE);
         self.handles(matchers, (start_ms, end_ms), |series| Handle { series, cover: cover.clone(), fields })
     }
@@ -148,7 +143,12 @@ impl Source for HistorySource {
         let span = choice.span((start_ms, end_ms));
         let handle = |series| Handle { series, cover: choice.cover.clone(), fields };
         let series = self.handles(matchers, span, handle)?;
-        Ok(Selection { series, resolution_ms: choice.resolution_ms(), tier: Some(choice.tier.name()), info: choice.info })
+        Ok(Selection {
+            series,
+            resolution_ms: choice.resolution_ms(),
+            tier: Some(choice.tier.name()),
+            info: choice.info,
+        })
     }
 
     fn samples(&self, handle: &Handle, start_ms: i64, end_ms: i64, out: &mut SampleBuf) -> Result<(), SourceError> {

@@ -126,6 +126,7 @@ mod tests {
             range: owned(range),
             step: owned(step),
             explain: false,
+            tier: None,
             output,
         }
     }

@@ -75,7 +75,7 @@ fn the_coarsest_tier_that_is_right_answers() {
     for (query, step, tier) in [
         ("g", HOUR, "1h"),
         ("g", 20 * 60_000, "1m"),
-        ("g", 90_000, "raw"),
+        ("g", 210_000, "raw"),
         ("last_over_time(g[7m30s])", HOUR, "1h"),
         ("rate(c_total[2h])", HOUR, "1h"),
         ("increase(c_total[90m])", HOUR, "1m"),
