@@ -61,7 +61,21 @@ impl Background {
 
 fn log(done: Done) {
     match done {
-        Done::Sealed(sealed) => info!(samples = sealed.samples, bytes = sealed.bytes, "block sealed"),
+        Done::Sealed(sealed) => info!(
+            blocks = sealed.blocks,
+            samples = sealed.samples,
+            bytes = sealed.bytes,
+            expired_samples = sealed.expired_samples,
+            "head sealed"
+        ),
+        Done::Compacted(compacted) if compacted.blocks == 0 => {}
+        Done::Compacted(compacted) => info!(
+            blocks = compacted.blocks,
+            samples = compacted.samples,
+            bytes_before = compacted.bytes_before,
+            bytes = compacted.bytes,
+            "blocks compacted"
+        ),
         Done::RolledUp(made) => info!(end_ms = made.end_ms, "rolled up: {made}"),
         done => info!(?done, "job done"),
     }

@@ -142,6 +142,16 @@ impl Telemetry {
         gauge(all, "pitwatch_collector_rollup_bytes", stats.rollup_bytes as f64);
         counter(all, "pitwatch_collector_rollups_total", stats.rollups as f64);
         counter(all, "pitwatch_collector_rollup_failures_total", stats.rollups_failed as f64);
+        counter(all, "pitwatch_collector_samples_late_total", stats.samples_late as f64);
+        counter(all, "pitwatch_collector_samples_future_total", stats.samples_future as f64);
+        counter(all, "pitwatch_collector_samples_stray_total", stats.samples_stray as f64);
+        counter(all, "pitwatch_collector_samples_replaced_total", stats.samples_replaced as f64);
+        counter(all, "pitwatch_collector_samples_expired_total", stats.samples_expired as f64);
+        counter(all, "pitwatch_collector_compactions_total", stats.compactions as f64);
+        counter(all, "pitwatch_collector_compaction_failures_total", stats.compactions_failed as f64);
+        counter(all, "pitwatch_collector_compaction_samples_total", stats.compacted_samples as f64);
+        counter(all, "pitwatch_collector_compaction_bytes_total", stats.compacted_bytes as f64);
+        counter(all, "pitwatch_collector_blocks_deleted_total", stats.blocks_deleted as f64);
         counter(all, "pitwatch_collector_corruptions_total", stats.corruptions as f64);
         if let Ok(free) = self.disk.free_bytes(&self.data_dir) {
             gauge(all, "pitwatch_collector_disk_free_bytes", free as f64);

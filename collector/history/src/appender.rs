@@ -8,6 +8,7 @@ use pitwatch_disk::Disk;
 use pitwatch_shared::model::{Lane, Mark};
 use rustc_hash::FxHashSet;
 
+use crate::compact::CompactJob;
 use crate::config::Config;
 use crate::error::{AppendError, CommitError, OpenError, Reject};
 use crate::history::{History, read, write};
@@ -21,6 +22,9 @@ use crate::stats::count;
 use crate::wal;
 use crate::wal::record::Record;
 
+/// Blocks are looked at for a compaction this often, milliseconds, and again after each.
+const COMPACT_LOOK_MS: i64 = 60_000;
+
 /// The one writer of a store.
 #[derive(Debug)]
 pub struct Appender {
@@ -29,6 +33,8 @@ pub struct Appender {
     pub(crate) wal: wal::Writer,
     /// When the head began to collect, by the clock given to [`Appender::maintain`].
     head_begun_ms: Option<i64>,
+    /// When the blocks were last looked at for a compaction, by the same clock.
+    compacted_ms: Option<i64>,
 }
 
 impl History {
@@ -48,7 +54,7 @@ impl History {
 
 impl Appender {
     pub(crate) fn new(history: Arc<History>, ingest: Ingest, wal: wal::Writer) -> Self {
-        let mut appender = Self { history, ingest, wal, head_begun_ms: None };
+        let mut appender = Self { history, ingest, wal, head_begun_ms: None, compacted_ms: None };
         for source in appender.ingest.sources_mut() {
             source.durable = source.taken;
         }
@@ -135,8 +141,8 @@ impl Appender {
         self.ingest.forget(id);
     }
 
-    /// Does what is due at `now_ms` (milliseconds since the Unix epoch): deletes blocks that are past retention, and
-    /// freezes the head when its time or size is reached. Call it every few seconds. Run the job that it may answer on
+    /// Does what is due at `now_ms` (milliseconds since the Unix epoch): deletes blocks that are past retention, freezes
+    /// the head when its window ends or its size is reached, looks for blocks to compact. Call it every few seconds. Run the job that it may answer on
     /// a thread of its own, beside appends and queries, and go on calling: other jobs may be due meanwhile.
     ///
     /// # Errors
@@ -144,21 +150,36 @@ impl Appender {
     pub fn maintain(&mut self, now_ms: i64) -> Result<Option<Job>, CommitError> {
         self.history.retain(now_ms, &self.ingest);
         let waiting = read(&self.history.view).frozen.clone();
-        if let Some(frozen) = waiting {
-            return Ok(SealJob::claim(&self.history, frozen, now_ms).map(Job::Seal));
+        if let Some(job) = waiting.and_then(|frozen| SealJob::claim(&self.history, frozen, now_ms)) {
+            return Ok(Some(Job::Seal(job)));
         }
         let (bytes, span_ms) = self.head_size();
-        let collected_ms = i64::try_from(self.history.config.block_span.as_millis()).unwrap_or(i64::MAX);
-        // After a restart the head is as old as it is long; a clock that was wrong seals once too early.
-        let begun_ms = *self.head_begun_ms.get_or_insert(now_ms.saturating_sub(span_ms.min(collected_ms)));
         let config = &self.history.config;
-        let due = now_ms.saturating_sub(begun_ms) >= collected_ms
+        let windows = config.windows();
+        // After a restart the head is as old as it is long.
+        let begun_ms = self.head_begun_ms.unwrap_or(now_ms.saturating_sub(span_ms.min(windows.span_ms())));
+        // A clock that was ahead must not put the seal off.
+        let begun_ms = begun_ms.min(now_ms);
+        self.head_begun_ms = Some(begun_ms);
+        let due = windows.of(now_ms) > windows.of(begun_ms)
             || bytes >= config.head_max_bytes
             || self.wal.bytes() >= config.wal_max_bytes;
         if due && let Some(job) = self.seal(now_ms)? {
             return Ok(Some(Job::Seal(job)));
         }
-        Ok(RollupJob::claim(&self.history, now_ms).map(Job::Rollup))
+        if let Some(job) = RollupJob::claim(&self.history, now_ms) {
+            return Ok(Some(Job::Rollup(job)));
+        }
+        let since_ms = self.compacted_ms.map(|at| now_ms.saturating_sub(at));
+        let look = self.history.compaction.take_again()
+            || since_ms.is_none_or(|since_ms| !(0..COMPACT_LOOK_MS).contains(&since_ms));
+        Ok(if look { self.compact(now_ms).map(Job::Compact) } else { None })
+    }
+
+    /// A job that looks for blocks to compact at once. `None` if one is under way.
+    pub fn compact(&mut self, now_ms: i64) -> Option<CompactJob> {
+        self.compacted_ms = Some(now_ms);
+        CompactJob::claim(&self.history, now_ms)
     }
 
     /// Freezes the head at once, as at a clean stop that is to leave nothing to replay. `None` if another head is

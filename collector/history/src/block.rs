@@ -1,7 +1,9 @@
 //! Immutable block files: a sealed head's samples, compressed, with their index (docs/formats/block.md).
 //!
-//! - [`mod@format`]: the parts of a file. `column`: one series' values as bytes. `writer`: from a head to a file.
+//! - [`mod@format`]: the parts of a file. `column`: one series' values as bytes. `writer`: chunks to a file.
 //! - `Block`: an open file; its index is in memory, columns are read and checked when asked for.
+//!
+//! What is put into a block is the matter of those who make one: `seal`, `compact`.
 
 pub(crate) mod column;
 pub mod format;
@@ -9,6 +11,7 @@ pub(crate) mod writer;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use pitwatch_disk::{Disk, DiskFile};
@@ -19,8 +22,22 @@ use crate::index::{Index, SeriesId};
 use crate::source::SourceName;
 use crate::usage::BlockUsage;
 use column::PcoFormat;
-use format::{CRC_BYTES, Chunk, FOOTER_BYTES, Footer, HEADER_BYTES, Part, PartError, Place, Presence};
-pub(crate) use writer::BlockWriter;
+use format::{
+    CRC_BYTES, Chunk, FOOTER_BYTES, Footer, HEADER_BYTES, Header, Origin, Outline, Part, PartError, Place, Presence,
+};
+pub(crate) use writer::{BlockWriter, Ticks};
+
+const SUFFIX: &str = ".blk";
+
+/// What a block's file is called: its number, and the first and last instant in it, for people.
+pub(crate) fn file_name(number: u64, min_ts: i64, max_ts: i64) -> String {
+    format!("{number:08}-{min_ts}-{max_ts}{SUFFIX}")
+}
+
+/// The number of a block's file name.
+pub(crate) fn number_of(name: &str) -> Option<u64> {
+    name.strip_suffix(SUFFIX)?.split('-').next()?.parse().ok()
+}
 
 /// Why a block, or a part of one, cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +80,7 @@ pub enum BlockError {
 /// # Errors
 /// Bytes that are no index.
 pub fn try_index(bytes: &[u8], data_end: u64) -> Result<usize, PartError> {
-    Ok(format::parse_index(bytes, data_end)?.series.len())
+    Ok(format::parse_index(format::VERSION, bytes, data_end)?.series.len())
 }
 
 /// Reads the bytes of a column of `count` values, as this version writes them, without a checksum.
@@ -81,7 +98,9 @@ pub(crate) struct Block {
     path: PathBuf,
     file: Box<dyn DiskFile>,
     bytes: u64,
+    number: u64,
     footer: Footer,
+    origin: Origin,
     pco: PcoFormat,
     chunks: Vec<Chunk>,
     /// By series, then in the order of the file.
@@ -89,6 +108,8 @@ pub(crate) struct Block {
     usage: BlockUsage,
     /// The timestamps of the chunk read last: the series of a host are asked for one after another.
     last_timestamps: Mutex<Option<(u32, Arc<[i64]>)>>,
+    /// A part of it was found damaged: it is left as it is.
+    spoiled: AtomicBool,
 }
 
 /// A column that cannot be read.
@@ -104,17 +125,30 @@ pub(crate) struct ColumnDamage {
     pub(crate) span: (i64, i64),
 }
 
+/// One series of one chunk.
 #[derive(Debug)]
-struct Entry {
-    series: SeriesId,
-    chunk: u32,
-    presence: Presence,
-    values: Place,
+pub(crate) struct Entry {
+    pub(crate) series: SeriesId,
+    pub(crate) chunk: u32,
+    pub(crate) presence: Presence,
+    pub(crate) values: Place,
 }
 
-impl Block {
-    /// Opens a block and enters its series into the index.
-    pub(crate) fn open(disk: &dyn Disk, path: &Path, index: &RwLock<Index>) -> Result<Self, BlockError> {
+/// A block file that was read, of which the index of series does not know yet.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    path: PathBuf,
+    file: Box<dyn DiskFile>,
+    bytes: u64,
+    number: u64,
+    footer: Footer,
+    pco: PcoFormat,
+    outline: Outline,
+}
+
+impl Loaded {
+    /// Opens a block file and reads its index.
+    pub(crate) fn open(disk: &dyn Disk, path: &Path) -> Result<Self, BlockError> {
         let io = |part| {
             let path = path.to_owned();
             move |source| BlockError::Io { path, part, source }
@@ -130,7 +164,7 @@ impl Block {
         }
         let mut header = [0; HEADER_BYTES];
         file.read_at(0, &mut header).map_err(io(Part::Header))?;
-        let pco = format::parse_header(&header).map_err(bad)?;
+        let Header { version, pco } = format::parse_header(&header).map_err(bad)?;
         let mut footer = [0; FOOTER_BYTES];
         file.read_at(bytes - FOOTER_BYTES as u64, &mut footer).map_err(io(Part::Footer))?;
         let footer = Footer::parse(&footer, bytes).map_err(bad)?;
@@ -139,7 +173,23 @@ impl Block {
         if crc32fast::hash(&raw) != footer.index_crc {
             return Err(bad(PartError::Damaged(Part::Index)));
         }
-        let outline = format::parse_index(&raw, footer.index_offset).map_err(bad)?;
+        let outline = format::parse_index(version, &raw, footer.index_offset).map_err(bad)?;
+        let number = path.file_name().and_then(|name| number_of(name.to_str()?)).unwrap_or(0);
+        Ok(Self { path: path.to_owned(), file, bytes, number, footer, pco, outline })
+    }
+
+    pub(crate) fn footer(&self) -> &Footer {
+        &self.footer
+    }
+
+    /// None in version 1, whose blocks are each a whole head in the order of their numbers.
+    pub(crate) fn origin(&self) -> Option<&Origin> {
+        self.outline.origin.as_ref()
+    }
+
+    /// Enters the block's series into the index.
+    pub(crate) fn enter(self, index: &RwLock<Index>) -> Block {
+        let Self { path, file, bytes, number, footer, pco, outline } = self;
         let ids: Vec<SeriesId> =
             outline.series.iter().map(|entry| write(index).insert(&entry.labels, entry.kind)).collect();
         let usage = BlockUsage::of(&outline, &ids);
@@ -148,10 +198,14 @@ impl Block {
             .map(|(entry, series)| Entry { series, chunk: entry.chunk, presence: entry.presence, values: entry.values })
             .collect();
         entries.sort_by_key(|entry| entry.series);
-        let (path, chunks) = (path.to_owned(), outline.chunks);
-        Ok(Self { path, file, bytes, footer, pco, chunks, entries, usage, last_timestamps: Mutex::default() })
+        let origin = outline.origin.unwrap_or_else(|| Origin { order: number, ..Origin::default() });
+        let chunks = outline.chunks;
+        let (last_timestamps, spoiled) = (Mutex::default(), AtomicBool::new(false));
+        Block { path, file, bytes, number, footer, origin, pco, chunks, entries, usage, last_timestamps, spoiled }
     }
+}
 
+impl Block {
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -168,6 +222,38 @@ impl Block {
         &self.usage
     }
 
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// See [`Origin::order`].
+    pub(crate) fn order(&self) -> u64 {
+        self.origin.order
+    }
+
+    /// Whether its columns may be taken over as they are by a block that is written now.
+    pub(crate) fn is_current(&self) -> bool {
+        self.pco.is_current()
+    }
+
+    pub(crate) fn is_spoiled(&self) -> bool {
+        self.spoiled.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a part of it is damaged.
+    pub(crate) fn spoil(&self) {
+        self.spoiled.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn chunks(&self) -> &[Chunk] {
+        &self.chunks
+    }
+
+    /// By series, then in the order of the file.
+    pub(crate) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
     pub(crate) fn series(&self) -> impl Iterator<Item = SeriesId> {
         self.entries.iter().map(|entry| entry.series)
     }
@@ -180,6 +266,14 @@ impl Block {
     /// Whether the series may have samples in the block after `start` and not after `end`.
     pub(crate) fn has(&self, series: SeriesId, start: i64, end: i64) -> bool {
         self.overlaps(start, end) && self.of(series).iter().any(|entry| self.chunk(entry).overlaps(start, end))
+    }
+
+    /// Whether the other block may have a sample of a series and timestamp that this one has too.
+    pub(crate) fn shares(&self, other: &Self) -> bool {
+        self.entries.iter().any(|entry| {
+            let Chunk { min_ts, max_ts, .. } = self.chunk(entry);
+            other.has(entry.series, min_ts.saturating_sub(1), *max_ts)
+        })
     }
 
     /// Adds the series' samples after `start` and not after `end`. On an error `ts` and `values` may hold a part.
@@ -200,10 +294,7 @@ impl Block {
             if entry.presence.ranges(ticks).all(|range| range.end <= from || range.start >= to) {
                 continue;
             }
-            let (column, part) = self.column(&entry.values, Part::Values)?;
-            decoded.clear();
-            column::decode(&self.pco, &column, entry.presence.count(ticks), &mut decoded)
-                .map_err(|Malformed| BlockError::Damaged { path: self.path.clone(), part })?;
+            self.values(entry, &mut decoded)?;
             let mut before = 0;
             for range in entry.presence.ranges(ticks) {
                 let (begin, len) = (range.start, range.len());
@@ -216,6 +307,24 @@ impl Block {
             }
         }
         Ok(())
+    }
+
+    /// Replaces `out` by the values of an entry, one a tick that it has.
+    pub(crate) fn values(&self, entry: &Entry, out: &mut Vec<f64>) -> Result<(), BlockError> {
+        let (column, part) = self.column(&entry.values, Part::Values)?;
+        out.clear();
+        column::decode(&self.pco, &column, entry.presence.count(self.chunk(entry).ticks), out)
+            .map_err(|Malformed| BlockError::Damaged { path: self.path.clone(), part })
+    }
+
+    /// The bytes of an entry's column, checked.
+    pub(crate) fn values_column(&self, entry: &Entry) -> Result<Vec<u8>, BlockError> {
+        Ok(self.column(&entry.values, Part::Values)?.0)
+    }
+
+    /// The bytes of a chunk's timestamps, checked.
+    pub(crate) fn timestamps_column(&self, chunk: u32) -> Result<Vec<u8>, BlockError> {
+        Ok(self.column(&self.chunks[chunk as usize].timestamps, Part::Timestamps)?.0)
     }
 
     /// Reads every column. `progress` is told the bytes of each, `each` its samples or what is lost with it.
@@ -239,14 +348,9 @@ impl Block {
         let mut values = Vec::new();
         for entry in entries {
             let chunk = self.chunk(entry);
-            let count = entry.presence.count(chunk.ticks);
-            let read = self.column(&entry.values, Part::Values).and_then(|(column, part)| {
-                values.clear();
-                let decoded = column::decode(&self.pco, &column, count, &mut values);
-                decoded.map_err(|Malformed| BlockError::Damaged { path: self.path.clone(), part })
-            });
+            let read = self.values(entry, &mut values);
             progress(entry.values.file_bytes());
-            let samples = count as u64;
+            let samples = entry.presence.count(chunk.ticks) as u64;
             each(match read {
                 Ok(()) => Ok(samples),
                 Err(error) => Err(self.damage(&error, chunk, Some(entry.series), samples)),
@@ -274,7 +378,8 @@ impl Block {
         &self.chunks[entry.chunk as usize]
     }
 
-    fn timestamps(&self, chunk: u32) -> Result<Arc<[i64]>, BlockError> {
+    /// The timestamps of a chunk.
+    pub(crate) fn timestamps(&self, chunk: u32) -> Result<Arc<[i64]>, BlockError> {
         let last = || self.last_timestamps.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((of, timestamps)) = &*last()
             && *of == chunk

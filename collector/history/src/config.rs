@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::rollup::Resolution;
+use crate::window::Windows;
 
 const MIB: u64 = 1024 * 1024;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -10,7 +11,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// What may be chosen about a store. The directory is given to [`crate::History::open`].
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// How long the head collects before it is sealed into a block.
+    /// The span of a window of time: the head is sealed at the end of one, into a block each.
     pub block_span: Duration,
     /// Estimated memory of the head at which it is sealed earlier.
     pub head_max_bytes: u64,
@@ -50,6 +51,20 @@ impl Default for Config {
 }
 
 impl Config {
+    pub(crate) fn windows(&self) -> Windows {
+        Windows::new(self.block_span)
+    }
+
+    /// Blocks that ended before this instant are past retention at `now_ms`.
+    pub(crate) fn horizon_ms(&self, now_ms: i64) -> Option<i64> {
+        self.retention_age.map(|age| before(now_ms, age))
+    }
+
+    /// Samples that came so late that they are past the retention of every tier.
+    pub(crate) fn last_horizon_ms(&self, now_ms: i64) -> Option<i64> {
+        Some(before(now_ms, self.retention_age?.max(self.retention_minutes?)))
+    }
+
     /// Age after which buckets of that resolution are deleted.
     pub(crate) fn rollup_retention(&self, resolution: Resolution) -> Option<Duration> {
         match resolution {
@@ -57,4 +72,8 @@ impl Config {
             Resolution::Hour => self.retention_hours,
         }
     }
+}
+
+fn before(now_ms: i64, age: Duration) -> i64 {
+    now_ms.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX))
 }

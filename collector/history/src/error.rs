@@ -92,11 +92,11 @@ pub struct CommitError {
     pub source: io::Error,
 }
 
-/// Why a head was not sealed. The head and its log stay; the next maintenance tries again.
+/// Why blocks were not made. What they were to be made from stays; a later maintenance tries again.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum SealError {
-    /// The block could not be written.
+pub enum BuildError {
+    /// A file could not be written, named or removed.
     #[error("cannot {action} {path}")]
     Io {
         /// What was tried.
@@ -107,8 +107,16 @@ pub enum SealError {
         #[source]
         source: io::Error,
     },
-    /// The block does not read back.
-    #[error("the block just written is not readable")]
+    /// Too little room on the disk.
+    #[error("{needs_bytes} bytes of the disk are to be free, {free_bytes} are")]
+    Room {
+        /// What must be free before the work begins.
+        needs_bytes: u64,
+        /// What is.
+        free_bytes: u64,
+    },
+    /// A block that is to be read, or the one just written, is not readable.
+    #[error("a block is not readable")]
     Block(#[from] BlockError),
 }
 

@@ -78,11 +78,6 @@ impl Column {
 }
 
 impl HeadData {
-    /// Whether no series has anything, stale markers among it.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.by_series.is_empty()
-    }
-
     /// First and last instant, if there is a tick.
     pub(crate) fn span(&self) -> Option<(i64, i64)> {
         let spans = self.groups.values().filter(|group| !group.ts.is_empty()).map(|group| (group.min_ts, group.max_ts));

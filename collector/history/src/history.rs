@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use pitwatch_disk::Disk;
@@ -13,6 +13,8 @@ use pitwatch_shared::model::{Labels, MetricType};
 use rustc_hash::FxHashSet;
 
 use crate::block::{Block, BlockError};
+use crate::blocks::BlockDir;
+use crate::compact::Compaction;
 use crate::config::Config;
 use crate::error::QueryError;
 use crate::head::HeadData;
@@ -31,9 +33,10 @@ pub struct History {
     pub(crate) config: Config,
     pub(crate) index: RwLock<Index>,
     pub(crate) view: RwLock<View>,
+    pub(crate) compaction: Compaction,
     pub(crate) counters: Counters,
-    pub(crate) next_block: AtomicU64,
     pub(crate) rolling: Rolling,
+    pub(crate) blocks: BlockDir,
 }
 
 /// Where samples are.
@@ -42,8 +45,10 @@ pub(crate) struct View {
     pub(crate) heads: BTreeMap<u32, Arc<SourceHead>>,
     /// A head that is being sealed.
     pub(crate) frozen: Option<Arc<Frozen>>,
-    /// By number: later ones win over earlier ones.
+    /// By order: later ones win over earlier ones.
     pub(crate) blocks: Vec<Arc<Block>>,
+    /// Numbers of those that a compaction reads.
+    pub(crate) compacting: Vec<u64>,
     /// Rollup files of all resolutions, in no order.
     pub(crate) rollups: Vec<Arc<Rollup>>,
 }

@@ -5,7 +5,8 @@
 
 use std::ops::ControlFlow;
 
-use crate::error::{RollupError, SealError};
+use crate::compact::{CompactJob, Compacted};
+use crate::error::{BuildError, RollupError};
 use crate::rollup::{RolledUp, RollupJob};
 use crate::seal::{SealJob, Sealed};
 
@@ -15,6 +16,8 @@ use crate::seal::{SealJob, Sealed};
 pub enum Job {
     /// Writes the head into a block. Ingest waits for its memory: run it at once and at full speed.
     Seal(SealJob),
+    /// Makes one block of several.
+    Compact(CompactJob),
     /// Makes a rollup file.
     Rollup(RollupJob),
 }
@@ -25,6 +28,8 @@ pub enum Job {
 pub enum Done {
     /// A head is in a block.
     Sealed(Sealed),
+    /// Blocks became one, or nothing was to do.
+    Compacted(Compacted),
     /// A rollup file is there.
     RolledUp(RolledUp),
     /// The job was told to end early.
@@ -37,7 +42,10 @@ pub enum Done {
 pub enum JobError {
     /// A head stays in memory and in the log.
     #[error("cannot seal the head")]
-    Seal(#[from] SealError),
+    Seal(#[source] BuildError),
+    /// The blocks stay as they are.
+    #[error("cannot compact blocks")]
+    Compact(#[source] BuildError),
     /// Queries go on with what there is.
     #[error("cannot make a rollup file")]
     Rollup(#[from] RollupError),
@@ -53,6 +61,7 @@ impl Job {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Seal(_) => "seal",
+            Self::Compact(_) => "compact",
             Self::Rollup(_) => "rollup",
         }
     }
@@ -63,7 +72,8 @@ impl Job {
     /// As its kind has it.
     pub fn run(self, pace: &mut Pace<'_>) -> Result<Done, JobError> {
         match self {
-            Self::Seal(job) => Ok(Done::Sealed(job.run()?)),
+            Self::Seal(job) => job.run().map(Done::Sealed).map_err(JobError::Seal),
+            Self::Compact(job) => job.run(pace).map(Done::Compacted).map_err(JobError::Compact),
             Self::Rollup(job) => Ok(job.run(pace)?.map_or(Done::Stopped, Done::RolledUp)),
         }
     }

@@ -11,14 +11,17 @@
 //! - `head`: samples in memory; `index`: labels to series; `matchers`: what a selector means.
 //! - [`wal`]: the write-ahead log; `recovery`: opening a store.
 //! - [`job`](Job): work for a thread of its own.
-//! - `block`: immutable files; `seal`: from head to block, and retention.
+//! - [`block`]: immutable files; `blocks`: their directory; `window`: aligned spans of time.
+//! - `seal`: from head to blocks; `compact`: from several blocks to one; `retention`: what goes.
 //! - [`rollup`]: what remains of samples by the minute and by the hour.
 //! - [`verify`](verify()): every byte read, without a change; `snapshot`: all files at one moment, for backups.
 //! - `history`: queries; `stats`: figures; `usage`: who and what takes the room.
 
 mod appender;
 pub mod block;
+mod blocks;
 mod bytes;
+mod compact;
 mod config;
 mod error;
 mod head;
@@ -28,6 +31,7 @@ mod ingest;
 mod job;
 mod matchers;
 mod recovery;
+mod retention;
 pub mod rollup;
 mod seal;
 mod snapshot;
@@ -36,10 +40,12 @@ mod stats;
 mod usage;
 mod verify;
 pub mod wal;
+mod window;
 
 pub use appender::Appender;
+pub use compact::{CompactJob, Compacted};
 pub use config::Config;
-pub use error::{AppendError, CommitError, OpenError, QueryError, Reject, RollupError, SealError, SnapshotError};
+pub use error::{AppendError, BuildError, CommitError, OpenError, QueryError, Reject, RollupError, SnapshotError};
 pub use history::{History, SeriesRef};
 pub use ingest::Appended;
 pub use job::{Done, Job, JobError, Pace};

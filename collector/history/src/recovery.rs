@@ -1,21 +1,23 @@
 //! What opening a store found: what was replayed, and every loss by its file.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, RwLock};
 
 use pitwatch_disk::Disk;
 
 use crate::appender::Appender;
-use crate::block::{Block, BlockError};
+use crate::block::{self, BlockError, Loaded};
+use crate::blocks::{BlockDir, TEMPORARY_SUFFIX};
+use crate::compact::Compaction;
 use crate::config::Config;
 use crate::error::OpenError;
 use crate::history::{History, write};
 use crate::ingest::Ingest;
 use crate::rollup::{Known, Rolling, Rollup, file_number, floor_of};
-use crate::seal::{TEMPORARY_SUFFIX, block_number};
 use crate::source::SourceName;
 use crate::stats::Counters;
 use crate::wal;
@@ -34,6 +36,8 @@ pub(crate) const DIRS: [&str; 3] = [WAL_DIR, BLOCKS_DIR, ROLLUPS_DIR];
 pub struct RecoveryReport {
     /// Blocks that were opened.
     pub blocks: usize,
+    /// Blocks that did not count beside the ones that replace them, or of a seal that a crash cut short; removed.
+    pub left_out: usize,
     /// Rollup files that were opened.
     pub rollups: usize,
     /// Log segments that were replayed.
@@ -118,14 +122,14 @@ pub(crate) fn open(
     dir: &Path,
     config: Config,
 ) -> Result<(Arc<History>, Appender, RecoveryReport), OpenError> {
-    let (wal_dir, blocks_dir) = (dir.join(WAL_DIR), dir.join(BLOCKS_DIR));
+    let wal_dir = dir.join(WAL_DIR);
     for path in DIRS.map(|name| dir.join(name)) {
         let made = disk.create_dir_all(&path);
         made.map_err(|source| OpenError::Io { action: "make the directory", path, source })?;
     }
     let mut report = RecoveryReport::default();
     let history = Arc::new(empty(disk.clone(), dir, config));
-    let sealed_through = open_blocks(&history, &blocks_dir, &mut report)?;
+    let sealed_through = open_blocks(&history, &mut report)?;
     open_rollups(&history, &dir.join(ROLLUPS_DIR), &mut report)?;
     let (ingest, replayed) = replay(&history, sealed_through, &mut report, &mut |_, _| {})?;
     history.counters.corruptions.store(report.losses.len() as u64, Ordering::Relaxed);
@@ -137,14 +141,15 @@ pub(crate) fn open(
 /// A store of nothing.
 pub(crate) fn empty(disk: Arc<dyn Disk>, dir: &Path, config: Config) -> History {
     History {
-        disk,
+        disk: disk.clone(),
         dir: dir.to_owned(),
         config,
         index: RwLock::default(),
         view: RwLock::default(),
+        compaction: Compaction::default(),
         counters: Counters::default(),
-        next_block: AtomicU64::new(1),
         rolling: Rolling::default(),
+        blocks: BlockDir::new(disk, dir.join(BLOCKS_DIR)),
     }
 }
 
@@ -165,33 +170,46 @@ pub(crate) fn replay(
     Ok((ingest, replayed))
 }
 
-/// Opens every block; answers up to which segment they hold the log.
-pub(crate) fn open_blocks(
-    history: &History,
-    dir: &Path,
-    report: &mut RecoveryReport,
-) -> Result<Option<u64>, OpenError> {
+/// Opens the blocks that count; answers up to which segment they hold the log.
+pub(crate) fn open_blocks(history: &History, report: &mut RecoveryReport) -> Result<Option<u64>, OpenError> {
+    let dir = history.blocks.path();
     let io = |action| move |source| OpenError::Io { action, path: dir.to_owned(), source };
     let names = history.disk.list(dir).map_err(io("list"))?;
-    for name in names.iter().filter(|name| name.ends_with(TEMPORARY_SUFFIX)) {
-        // Of a seal that a crash cut short; its head is still in the log.
-        let _ = history.disk.remove(&dir.join(name));
-    }
-    // A block whose name is not durable yet may not make the log needless.
+    // Of a job that a crash cut short; what it was made from is still there.
+    let mut gone: Vec<PathBuf> =
+        names.iter().filter(|name| name.ends_with(TEMPORARY_SUFFIX)).map(|name| dir.join(name)).collect();
+    // A block whose name is not durable yet may not make the log, or another block, needless.
     history.disk.sync_dir(dir).map_err(io("sync"))?;
-    let mut numbered: Vec<_> = names.iter().filter_map(|name| Some((block_number(name)?, name))).collect();
+    let segments = history.disk.list(&history.dir.join(WAL_DIR)).map_err(io("list"))?;
+    let mut numbered: Vec<_> = names.iter().filter_map(|name| Some((block::number_of(name)?, name))).collect();
     numbered.sort_unstable();
-    history.next_block.store(numbered.last().map_or(1, |(last, _)| last + 1), Ordering::Relaxed);
+    history.blocks.numbers_through(numbered.last().map_or(0, |(last, _)| *last));
     let mut blocks = Vec::with_capacity(numbered.len());
-    for (_, name) in numbered {
-        match Block::open(&*history.disk, &dir.join(name), &history.index) {
-            Ok(block) => blocks.push(Arc::new(block)),
+    let (mut replaced, mut sealed_through) = (BTreeSet::<u64>::new(), None);
+    // From the last back: what replaces or completes a block has a higher number.
+    for (number, name) in numbered.into_iter().rev() {
+        let path = dir.join(name);
+        let loaded = if replaced.contains(&number) { None } else { Some(Loaded::open(&*history.disk, &path)) };
+        let loaded = match loaded.transpose() {
+            Ok(loaded) => loaded.filter(|loaded| !is_unfinished(loaded, sealed_through, &segments)),
             Err(BlockError::Newer { path, found, known }) => return Err(OpenError::Newer { path, found, known }),
-            Err(error) => report.losses.push(Loss::Block(error)),
-        }
+            Err(error) => {
+                report.losses.push(Loss::Block(error));
+                continue;
+            }
+        };
+        let Some(loaded) = loaded else {
+            gone.push(path);
+            report.left_out += 1;
+            continue;
+        };
+        sealed_through = sealed_through.max(Some(loaded.footer().wal_through));
+        replaced.extend(loaded.origin().iter().flat_map(|origin| &origin.replaces));
+        blocks.push(Arc::new(loaded.enter(&history.index)));
     }
+    history.blocks.remove(gone.iter().map(PathBuf::as_path));
     report.blocks = blocks.len();
-    let sealed_through = blocks.iter().map(|block| block.footer().wal_through).max();
+    blocks.sort_by_key(|block| block.order());
     write(&history.view).blocks = blocks;
     Ok(sealed_through)
 }
@@ -223,4 +241,13 @@ pub(crate) fn open_rollups(history: &History, dir: &Path, report: &mut RecoveryR
     history.rolling.next_number.store(next, Ordering::Relaxed);
     write(&history.view).rollups = rollups;
     Ok(())
+}
+
+/// Whether a block is a part of a seal that a crash cut short: nothing says that the seal was completed, and the log
+/// still has the segment that would be removed first after it.
+fn is_unfinished(loaded: &Loaded, sealed_through: Option<u64>, segments: &[String]) -> bool {
+    let wal_through = loaded.footer().wal_through;
+    loaded.origin().is_some_and(|origin| origin.part)
+        && sealed_through < Some(wal_through)
+        && segments.iter().any(|name| wal::segment_number(name) == Some(wal_through))
 }

@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use rustc_hash::FxHashSet;
 
 use crate::appender::Appender;
+use crate::blocks::TEMPORARY_SUFFIX;
 use crate::error::SnapshotError;
 use crate::history::read;
 use crate::recovery::{DIRS, WAL_DIR};
-use crate::seal::TEMPORARY_SUFFIX;
 
 /// How often a snapshot begins anew because a background job removed a file under it.
 const TRIES: usize = 10;
@@ -91,7 +91,12 @@ impl Appender {
                 }
             }
         }
-        Ok(())
+        // One block may have taken the place of others while the directory was listed: then what is linked lacks some.
+        let linked: FxHashSet<PathBuf> = files.iter().map(|file| history.dir.join(&file.path)).collect();
+        match opened.difference(&linked).next() {
+            Some(path) => Err(at("find", path)(io::ErrorKind::NotFound.into())),
+            None => Ok(()),
+        }
     }
 }
 

@@ -54,6 +54,24 @@ pub struct Stats {
     pub seals: u64,
     /// Seals that failed.
     pub seals_failed: u64,
+    /// Samples that were past retention when their head was sealed, and are in no block.
+    pub samples_expired: u64,
+    /// Samples that a later one of the same series and timestamp replaced, in a seal or a compaction.
+    pub samples_replaced: u64,
+    /// Samples sealed into a window that had ended more than a window before.
+    pub samples_late: u64,
+    /// Samples sealed into a window that had not begun.
+    pub samples_future: u64,
+    /// Samples sealed into the file of a seal that several windows share, as there were too many.
+    pub samples_stray: u64,
+    /// Compactions since the start.
+    pub compactions: u64,
+    /// Compactions that failed.
+    pub compactions_failed: u64,
+    /// Samples that they wrote.
+    pub compacted_samples: u64,
+    /// Bytes that they wrote.
+    pub compacted_bytes: u64,
     /// Blocks deleted by age or size since the start.
     pub blocks_deleted: u64,
     /// Damaged places found since the start, those of the recovery among them.
@@ -100,6 +118,15 @@ pub(crate) struct Counters {
     pub(crate) commits_failed: AtomicU64,
     pub(crate) seals: AtomicU64,
     pub(crate) seals_failed: AtomicU64,
+    pub(crate) samples_expired: AtomicU64,
+    pub(crate) samples_replaced: AtomicU64,
+    pub(crate) samples_late: AtomicU64,
+    pub(crate) samples_future: AtomicU64,
+    pub(crate) samples_stray: AtomicU64,
+    pub(crate) compactions: AtomicU64,
+    pub(crate) compactions_failed: AtomicU64,
+    pub(crate) compacted_samples: AtomicU64,
+    pub(crate) compacted_bytes: AtomicU64,
     pub(crate) blocks_deleted: AtomicU64,
     pub(crate) rollups: AtomicU64,
     pub(crate) rollups_failed: AtomicU64,
@@ -129,6 +156,15 @@ impl Counters {
             commits_failed: get(&self.commits_failed),
             seals: get(&self.seals),
             seals_failed: get(&self.seals_failed),
+            samples_expired: get(&self.samples_expired),
+            samples_replaced: get(&self.samples_replaced),
+            samples_late: get(&self.samples_late),
+            samples_future: get(&self.samples_future),
+            samples_stray: get(&self.samples_stray),
+            compactions: get(&self.compactions),
+            compactions_failed: get(&self.compactions_failed),
+            compacted_samples: get(&self.compacted_samples),
+            compacted_bytes: get(&self.compacted_bytes),
             blocks_deleted: get(&self.blocks_deleted),
             rollups: get(&self.rollups),
             rollups_failed: get(&self.rollups_failed),

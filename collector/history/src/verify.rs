@@ -16,7 +16,7 @@ use crate::block::{Block, BlockError, ColumnDamage};
 use crate::config::Config;
 use crate::error::OpenError;
 use crate::history::{History, read, write};
-use crate::recovery::{self, BLOCKS_DIR, DIRS, Loss, ROLLUPS_DIR, RecoveryReport, WAL_DIR};
+use crate::recovery::{self, DIRS, Loss, ROLLUPS_DIR, RecoveryReport, WAL_DIR};
 use crate::rollup::Rollup;
 use read_only::ReadOnly;
 
@@ -101,7 +101,7 @@ fn try_verify(disk: &Arc<dyn Disk>, dir: &Path, progress: &mut dyn FnMut(Progres
     verified.bytes = at.total_bytes;
     let history = Arc::new(recovery::empty(disk, dir, Config { head_max_bytes: u64::MAX, ..Config::default() }));
     let mut report = RecoveryReport::default();
-    let opened = recovery::open_blocks(&history, &dir.join(BLOCKS_DIR), &mut report);
+    let opened = recovery::open_blocks(&history, &mut report);
     let sealed_through = match opened {
         Err(OpenError::Newer { path, found, known }) => {
             verified.damage.push(newer(path, found, known));

@@ -110,7 +110,7 @@ fn sender(rng: &mut Rng, fat: bool) -> SenderLimits {
 fn history(rng: &mut Rng) -> Config {
     let default = Config::default();
     Config {
-        block_span: [default.block_span, Duration::from_secs(20)][rng.usize(..2)],
+        block_span: [default.block_span, Duration::from_secs(20), Duration::from_secs(3)][rng.usize(..3)],
         head_max_bytes: [default.head_max_bytes, 3_000][rng.usize(..2)],
         wal_max_bytes: [default.wal_max_bytes, 6_000][rng.usize(..2)],
         pending_max_bytes: [default.pending_max_bytes, 1_000][rng.usize(..2)],

@@ -38,7 +38,10 @@ const HAS_EXCEPTIONS: u8 = 8;
 
 /// How a file's pco parts are read: its version of pco's format.
 #[derive(Clone, Debug)]
-pub(crate) struct PcoFormat(FileDecompressor);
+pub(crate) struct PcoFormat {
+    file: FileDecompressor,
+    bytes: [u8; Self::BYTES],
+}
 
 impl PcoFormat {
     /// Bytes that name a version.
@@ -46,7 +49,12 @@ impl PcoFormat {
 
     /// The version of the bytes in a file.
     pub(crate) fn from_bytes(bytes: [u8; Self::BYTES]) -> Result<Self, Malformed> {
-        FileDecompressor::new(&bytes[..]).map(|(file, _)| Self(file)).map_err(|_| Malformed)
+        FileDecompressor::new(&bytes[..]).map(|(file, _)| Self { file, bytes }).map_err(|_| Malformed)
+    }
+
+    /// Whether columns of this version may stand beside those that [`encode`] writes.
+    pub(crate) fn is_current(&self) -> bool {
+        self.bytes == Self::current()
     }
 
     /// The bytes of the version that [`encode`] writes.
@@ -56,6 +64,18 @@ impl PcoFormat {
         let _ = FileCompressor::default().write_header(&mut bytes);
         [bytes.first().copied().unwrap_or(0), bytes.get(1).copied().unwrap_or(0)]
     }
+}
+
+/// The runs (first and count) of ticks that have a value.
+pub(crate) fn ranges(has: impl Iterator<Item = bool>) -> Vec<(usize, usize)> {
+    let mut ranges: Vec<(usize, usize)> = Vec::new();
+    for (tick, _) in has.enumerate().filter(|(_, has)| *has) {
+        match ranges.last_mut() {
+            Some((from, count)) if *from + *count == tick => *count += 1,
+            _ => ranges.push((tick, 1)),
+        }
+    }
+    ranges
 }
 
 /// Appends the column of `values`, which are bits of floats.
@@ -381,7 +401,7 @@ where
     T: pco::data_types::Number + Default,
 {
     let bytes = fields.take(fields.rest().len())?;
-    let (mut chunk, rest) = pco.0.chunk_decompressor::<T, _>(bytes).map_err(|_| Malformed)?;
+    let (mut chunk, rest) = pco.file.chunk_decompressor::<T, _>(bytes).map_err(|_| Malformed)?;
     let mut numbers = vec![T::default(); count];
     let mut page = chunk.page_decompressor(rest, count).map_err(|_| Malformed)?;
     let progress = page.read(&mut numbers).map_err(|_| Malformed)?;

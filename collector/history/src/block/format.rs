@@ -8,7 +8,7 @@ use pitwatch_shared::codec::GroupId;
 use pitwatch_shared::model::{Labels, MetricType};
 
 use super::column::{self, COLUMN_VALUES_MAX, PcoFormat};
-use crate::bytes::{Fields, Malformed};
+use crate::bytes::{Fields, Malformed, put_u64};
 use crate::source::{SourceKind, SourceName};
 
 /// The first bytes of a block.
@@ -16,7 +16,9 @@ const MAGIC: [u8; 8] = *b"PITWBLK\n";
 /// The last bytes of a block.
 pub(crate) const END: [u8; 8] = *b"PITWEND\n";
 /// The version of blocks that this program writes, and the latest that it reads.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
+/// The first version whose index begins with the block's [`Origin`].
+const VERSION_ORIGIN: u32 = 2;
 /// Bytes of the header.
 pub(crate) const HEADER_BYTES: usize = 20;
 /// Bytes of the footer.
@@ -90,9 +92,29 @@ pub struct Footer {
     pub sealed_ms: i64,
 }
 
+/// What a header says.
+#[derive(Clone, Debug)]
+pub(crate) struct Header {
+    pub(crate) version: u32,
+    pub(crate) pco: PcoFormat,
+}
+
+/// Where a block comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// Of blocks that have the same series at the same timestamp the one of the highest order counts.
+    pub(crate) order: u64,
+    /// One of several blocks of a seal, and not the one that completes it.
+    pub(crate) part: bool,
+    /// Numbers of the blocks whose samples it holds, ascending: they do not count beside it.
+    pub(crate) replaces: Vec<u64>,
+}
+
 /// What an index says.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Outline {
+    /// None in version 1.
+    pub(crate) origin: Option<Origin>,
     pub(crate) chunks: Vec<Chunk>,
     pub(crate) series: Vec<Entry>,
 }
@@ -101,6 +123,7 @@ pub(crate) struct Outline {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Chunk {
     pub(crate) source: SourceName,
+    pub(crate) group: GroupId,
     pub(crate) ticks: usize,
     pub(crate) min_ts: i64,
     pub(crate) max_ts: i64,
@@ -185,13 +208,13 @@ pub(crate) fn header_of(magic: [u8; 8], version: u32) -> [u8; HEADER_BYTES] {
     out
 }
 
-/// How the columns of a block are to be read, by its first bytes.
-pub(crate) fn parse_header(bytes: &[u8]) -> Result<PcoFormat, PartError> {
+/// How a block is to be read, by its first bytes.
+pub(crate) fn parse_header(bytes: &[u8]) -> Result<Header, PartError> {
     parse_header_of(bytes, MAGIC, VERSION)
 }
 
 /// As [`parse_header`], for a kind of file and the latest version of it that is known.
-pub(crate) fn parse_header_of(bytes: &[u8], magic: [u8; 8], known: u32) -> Result<PcoFormat, PartError> {
+pub(crate) fn parse_header_of(bytes: &[u8], magic: [u8; 8], known: u32) -> Result<Header, PartError> {
     let damaged = PartError::Damaged(Part::Header);
     let parse = || {
         let mut fields = Fields::new(bytes);
@@ -206,10 +229,33 @@ pub(crate) fn parse_header_of(bytes: &[u8], magic: [u8; 8], known: u32) -> Resul
         Ok((fields.fixed_u32()?, [fields.byte()?, fields.byte()?]))
     };
     let (version, pco) = parse().map_err(|Malformed| damaged)?;
-    if version != known {
+    if version == 0 {
+        return Err(damaged);
+    }
+    if version > known {
         return Err(PartError::Newer(version));
     }
-    PcoFormat::from_bytes(pco).map_err(|Malformed| damaged)
+    let pco = PcoFormat::from_bytes(pco).map_err(|Malformed| damaged)?;
+    Ok(Header { version, pco })
+}
+
+impl Origin {
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        put_u64(out, self.order);
+        out.push(u8::from(self.part));
+        put_u64(out, self.replaces.len() as u64);
+        self.replaces.iter().for_each(|number| put_u64(out, *number));
+    }
+
+    fn parse(fields: &mut Fields<'_>) -> Result<Self, Malformed> {
+        let order = fields.u64()?;
+        let part = match fields.byte()? {
+            byte @ 0..=1 => byte == 1,
+            _ => return Err(Malformed),
+        };
+        let replaces = (0..fields.count(1)?).map(|_| fields.u64()).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { order, part, replaces })
+    }
 }
 
 impl Footer {
@@ -264,15 +310,16 @@ impl Footer {
     }
 }
 
-/// Reads an index. `data_end` is where the data area ends.
-pub(crate) fn parse_index(bytes: &[u8], data_end: u64) -> Result<Outline, PartError> {
+/// Reads an index of a block of `version`. `data_end` is where the data area ends.
+pub(crate) fn parse_index(version: u32, bytes: &[u8], data_end: u64) -> Result<Outline, PartError> {
     let parse = || {
         let mut fields = Fields::new(bytes);
+        let origin = if version >= VERSION_ORIGIN { Some(Origin::parse(&mut fields)?) } else { None };
         let symbols = (0..fields.count(1)?).map(|_| fields.text()).collect::<Result<Vec<_>, _>>()?;
         let templates = (0..fields.count(2)?).map(|_| parse_template(&mut fields, &symbols));
         let templates = templates.collect::<Result<Vec<_>, _>>()?;
         let mut reader = IndexReader { fields, symbols, templates, offset: HEADER_BYTES as u64, data_end };
-        let mut outline = Outline::default();
+        let mut outline = Outline { origin, ..Outline::default() };
         for _ in 0..reader.fields.count(1)? {
             reader.chunk(&mut outline)?;
         }
@@ -286,7 +333,7 @@ pub(crate) fn parse_index(bytes: &[u8], data_end: u64) -> Result<Outline, PartEr
 /// # Errors
 /// The first part that is damaged.
 pub fn parse_whole(bytes: &[u8]) -> Result<u64, PartError> {
-    let pco = parse_header(bytes)?;
+    let Header { version, pco } = parse_header(bytes)?;
     let footer = bytes.last_chunk::<FOOTER_BYTES>().ok_or(PartError::Damaged(Part::Footer))?;
     let footer = Footer::parse(footer, bytes.len() as u64)?;
     let (data, rest) = bytes.split_at(footer.index_offset as usize);
@@ -294,7 +341,7 @@ pub fn parse_whole(bytes: &[u8]) -> Result<u64, PartError> {
     if crc32fast::hash(index) != footer.index_crc {
         return Err(PartError::Damaged(Part::Index));
     }
-    let outline = parse_index(index, footer.index_offset)?;
+    let outline = parse_index(version, index, footer.index_offset)?;
     let column = |place: &Place, part: fn(u64) -> Part| -> Result<Vec<u8>, PartError> {
         match place {
             Place::Inline(bytes) => Ok(bytes.to_vec()),
@@ -373,7 +420,7 @@ impl IndexReader<'_> {
             Some(source) => source.clone(),
             None => SourceName { kind, name: name.into() },
         };
-        GroupId::try_from(self.fields.u64()?).map_err(|_| Malformed)?;
+        let group = GroupId::try_from(self.fields.u64()?).map_err(|_| Malformed)?;
         let common = parse_pairs(&mut self.fields, &self.symbols)?;
         let ticks = self.fields.usize()?;
         if ticks == 0 || ticks > COLUMN_VALUES_MAX {
@@ -383,7 +430,7 @@ impl IndexReader<'_> {
         let max_ts = min_ts.checked_add_unsigned(self.fields.u64()?).ok_or(Malformed)?;
         let timestamps = self.place()?;
         let chunk = u32::try_from(outline.chunks.len()).map_err(|_| Malformed)?;
-        outline.chunks.push(Chunk { source, ticks, min_ts, max_ts, timestamps });
+        outline.chunks.push(Chunk { source, group, ticks, min_ts, max_ts, timestamps });
         for _ in 0..self.fields.count(3)? {
             let template = self.templates.get(self.fields.usize()?).ok_or(Malformed)?;
             let labels = Labels::new(common.iter().chain(&template.pairs).copied()).map_err(|_| Malformed)?;
@@ -431,7 +478,7 @@ mod tests {
     use crate::block::{try_column, try_index};
     use proptest::prelude::*;
 
-    const FIXTURE: &[u8] = include_bytes!("../../tests/fixtures/v1.blk");
+    const FIXTURE: &[u8] = include_bytes!("../../tests/fixtures/v2.blk");
 
     fn index() -> (&'static [u8], u64) {
         let footer = Footer::parse(FIXTURE.last_chunk::<FOOTER_BYTES>().unwrap(), FIXTURE.len() as u64).unwrap();
@@ -453,10 +500,10 @@ mod tests {
             assert!(parse_whole(&FIXTURE[..cut]).is_err());
         }
         let mut newer = FIXTURE.to_vec();
-        newer[8] = 2;
+        newer[8] = 3;
         let crc = crc32fast::hash(&newer[..16]);
         newer[16..20].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(parse_whole(&newer), Err(PartError::Newer(2)));
+        assert_eq!(parse_whole(&newer), Err(PartError::Newer(3)));
     }
 
     #[test]
@@ -467,7 +514,7 @@ mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             let _ = try_index(&flipped, data_end);
         }
-        let outline = parse_index(index, data_end).unwrap();
+        let outline = parse_index(VERSION, index, data_end).unwrap();
         for entry in outline.series {
             let Place::Data { offset, bytes } = entry.values else { continue };
             let column = &FIXTURE[offset as usize..][..bytes as usize];

@@ -1,4 +1,4 @@
-//! Writes a sealed head as a block file: columns as they are made, then the index and the footer.
+//! Writes a block file: columns as they come, then the index and the footer.
 
 use std::io;
 
@@ -7,20 +7,16 @@ use pitwatch_shared::codec::GroupId;
 use pitwatch_shared::model::{Labels, MetricType};
 use rustc_hash::FxHashMap;
 
-use super::column::{self, COLUMN_VALUES_MAX};
-use super::format::{self, Footer, INLINE_MAX_BYTES};
+use super::format::{self, Footer, INLINE_MAX_BYTES, Origin};
 use crate::bytes::{put_blob, put_i64, put_u64};
-use crate::head::{Column, Group, HeadData};
-use crate::index::SeriesId;
 use crate::source::{SourceKind, SourceName};
 
-/// Bytes gathered before they are written.
-const BUFFER_BYTES: usize = 1024 * 1024;
-
-/// Writes one block. Syncing and naming the file is its caller's matter.
-pub(crate) struct BlockWriter<'a> {
-    file: &'a dyn DiskFile,
+/// Writes one block. Naming the file is its caller's matter.
+pub(crate) struct BlockWriter {
+    file: Box<dyn DiskFile>,
     buffer: Vec<u8>,
+    /// Bytes gathered before they are written.
+    buffer_bytes: usize,
     /// Bytes of the file before the buffer.
     written: u64,
     symbols: Symbols,
@@ -32,27 +28,40 @@ pub(crate) struct BlockWriter<'a> {
     samples: u64,
 }
 
+/// A chunk's timestamps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ticks<'a> {
+    /// How many, at most [`super::column::COLUMN_VALUES_MAX`].
+    pub(crate) count: usize,
+    pub(crate) min_ts: i64,
+    pub(crate) max_ts: i64,
+    /// All of them, as a column.
+    pub(crate) column: &'a [u8],
+}
+
+/// Adds the series of one chunk.
+pub(crate) struct ChunkWriter<'a> {
+    block: &'a mut BlockWriter,
+    source: &'a SourceName,
+    group: GroupId,
+    ticks: Ticks<'a>,
+    /// The labels that all series have.
+    common: Pairs,
+    pairs: Vec<Pairs>,
+    /// The chunk's part of the index before its series, once there is one.
+    head: Vec<u8>,
+    entries: Vec<u8>,
+    count: u64,
+}
+
 pub(crate) type Pairs = Vec<(u64, u64)>;
 
-/// A series of a group, with the columns that hold it.
-struct Series<'a> {
-    labels: Labels,
-    kind: MetricType,
-    columns: Vec<&'a Column>,
-}
-
-/// A group's ticks in order of time, one a timestamp.
-struct Order {
-    ts: Vec<i64>,
-    /// By the order of arrival, where a tick is in `ts`; none if it is in the same place.
-    rank: Option<Vec<u32>>,
-}
-
-impl<'a> BlockWriter<'a> {
-    pub(crate) fn new(file: &'a dyn DiskFile) -> Self {
+impl BlockWriter {
+    pub(crate) fn new(file: Box<dyn DiskFile>, buffer_bytes: usize) -> Self {
         Self {
             file,
             buffer: format::header().to_vec(),
+            buffer_bytes,
             written: 0,
             symbols: Symbols::default(),
             templates: FxHashMap::default(),
@@ -64,36 +73,42 @@ impl<'a> BlockWriter<'a> {
         }
     }
 
-    /// Adds what one source sent. `describe` answers a series' labels and type.
-    pub(crate) fn source(
-        &mut self,
-        name: &SourceName,
-        data: &HeadData,
-        describe: impl Fn(SeriesId) -> Option<(Labels, MetricType)>,
-    ) -> io::Result<()> {
-        let mut groups: Vec<_> = data.groups.iter().filter(|(_, group)| !group.ts.is_empty()).collect();
-        groups.sort_unstable_by_key(|(id, _)| **id);
-        for (id, group) in groups {
-            let mut by_series: Vec<&Column> = group.columns.iter().collect();
-            // Stable: a later column of a series stays after an earlier one.
-            by_series.sort_by_key(|column| column.series);
-            let series = by_series.chunk_by(|a, b| a.series == b.series).filter_map(|columns| {
-                let (labels, kind) = describe(columns.first()?.series)?;
-                Some(Series { labels, kind, columns: columns.to_vec() })
-            });
-            let series: Vec<_> = series.collect();
-            let order = Order::of(group);
-            for from in (0..order.ts.len()).step_by(COLUMN_VALUES_MAX) {
-                let to = order.ts.len().min(from + COLUMN_VALUES_MAX);
-                self.chunk(name, *id, &order, from..to, &series, group.ts.len())?;
-            }
+    /// Begins a chunk that has values of some of the series of `labels`.
+    pub(crate) fn chunk<'a>(
+        &'a mut self,
+        source: &'a SourceName,
+        group: GroupId,
+        ticks: Ticks<'a>,
+        labels: impl Iterator<Item = &'a Labels>,
+    ) -> ChunkWriter<'a> {
+        let pairs: Vec<Pairs> = labels.map(|labels| self.symbols.pairs(labels)).collect();
+        let mut common = pairs.first().cloned().unwrap_or_default();
+        for pairs in &pairs {
+            common.retain(|pair| pairs.contains(pair));
         }
-        Ok(())
+        let (head, entries) = (Vec::new(), Vec::new());
+        ChunkWriter { block: self, source, group, ticks, common, pairs, head, entries, count: 0 }
     }
 
-    /// Writes what is left, the index and the footer; answers the file's length.
-    pub(crate) fn finish(mut self, wal_through: u64, sealed_ms: i64) -> io::Result<u64> {
+    /// First and last timestamp so far.
+    pub(crate) fn span(&self) -> Option<(i64, i64)> {
+        self.span
+    }
+
+    /// Bytes of the file that are written.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Makes durable what is written, so that the last sync has little to do.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+
+    /// Writes what is left, the index and the footer, and makes the file durable.
+    pub(crate) fn finish(mut self, origin: &Origin, wal_through: u64, sealed_ms: i64) -> io::Result<()> {
         let mut index = Vec::new();
+        origin.put(&mut index);
         self.symbols.put(&mut index);
         put_u64(&mut index, self.templates.len() as u64);
         index.append(&mut self.template_bytes);
@@ -113,58 +128,7 @@ impl<'a> BlockWriter<'a> {
         self.buffer.extend_from_slice(&index);
         self.buffer.extend_from_slice(&footer.encode());
         self.flush()?;
-        Ok(self.written)
-    }
-
-    fn chunk(
-        &mut self,
-        name: &SourceName,
-        group: GroupId,
-        order: &Order,
-        window: std::ops::Range<usize>,
-        series: &[Series<'_>],
-        ticks: usize,
-    ) -> io::Result<()> {
-        let ts = &order.ts[window.clone()];
-        let (Some(&min), Some(&max)) = (ts.first(), ts.last()) else { return Ok(()) };
-        let pairs: Vec<Pairs> = series.iter().map(|series| self.symbols.pairs(&series.labels)).collect();
-        let mut common = pairs.first().cloned().unwrap_or_default();
-        for pairs in &pairs {
-            common.retain(|pair| pairs.contains(pair));
-        }
-        let mut entries = Vec::new();
-        let mut count = 0;
-        let mut head = Vec::new();
-        head.push(u8::from(name.kind == SourceKind::Internal));
-        put_u64(&mut head, self.symbols.id(&name.name));
-        put_u64(&mut head, u64::from(group));
-        put_pairs(&mut head, &common);
-        put_u64(&mut head, ts.len() as u64);
-        put_i64(&mut head, min);
-        put_u64(&mut head, max.wrapping_sub(min) as u64);
-        let mut column = Vec::new();
-        column::encode_integers(ts, &mut column);
-        self.column(&column, &mut head)?;
-        for (series, mut pairs) in series.iter().zip(pairs) {
-            let (ranges, values) = order.values(series, &window, ticks);
-            if values.is_empty() {
-                continue;
-            }
-            pairs.retain(|pair| !common.contains(pair));
-            put_u64(&mut entries, self.template(series.kind, pairs));
-            put_ranges(&mut entries, &ranges, ts.len());
-            column.clear();
-            column::encode(&values, &mut column);
-            self.column(&column, &mut entries)?;
-            count += 1;
-            self.samples += values.len() as u64;
-        }
-        self.chunks += 1;
-        self.span = Some(self.span.map_or((min, max), |span| (span.0.min(min), span.1.max(max))));
-        self.chunk_bytes.append(&mut head);
-        put_u64(&mut self.chunk_bytes, count);
-        self.chunk_bytes.append(&mut entries);
-        Ok(())
+        self.file.sync()
     }
 
     fn template(&mut self, kind: MetricType, pairs: Pairs) -> u64 {
@@ -186,7 +150,7 @@ impl<'a> BlockWriter<'a> {
         }
         self.buffer.extend_from_slice(column);
         self.buffer.extend_from_slice(&crc32fast::hash(column).to_le_bytes());
-        if self.buffer.len() >= BUFFER_BYTES { self.flush() } else { Ok(()) }
+        if self.buffer.len() >= self.buffer_bytes { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -197,51 +161,52 @@ impl<'a> BlockWriter<'a> {
     }
 }
 
-impl Order {
-    fn of(group: &Group) -> Self {
-        if group.sorted {
-            return Self { ts: group.ts.clone(), rank: None };
+impl ChunkWriter<'_> {
+    /// Adds the `nth` of the series of the chunk, once at most: the runs of ticks (first and count) at which it has a
+    /// value, and the column of those.
+    pub(crate) fn series(
+        &mut self,
+        nth: usize,
+        kind: MetricType,
+        ranges: &[(usize, usize)],
+        column: &[u8],
+    ) -> io::Result<()> {
+        if self.count == 0 {
+            self.begin()?;
         }
-        let mut ts = group.ts.clone();
-        ts.sort_unstable();
-        ts.dedup();
-        let place = |at: &i64| ts.partition_point(|other| other < at) as u32;
-        let rank = group.ts.iter().map(place).collect();
-        Self { ts, rank: Some(rank) }
+        let mut pairs = std::mem::take(&mut self.pairs[nth]);
+        pairs.retain(|pair| !self.common.contains(pair));
+        put_u64(&mut self.entries, self.block.template(kind, pairs));
+        put_ranges(&mut self.entries, ranges, self.ticks.count);
+        self.block.column(column, &mut self.entries)?;
+        self.count += 1;
+        self.block.samples += ranges.iter().map(|(_, count)| *count as u64).sum::<u64>();
+        Ok(())
     }
 
-    /// A series' values within a window of the ordered ticks, and the runs of ticks (from the window's begin) that
-    /// have them. Of several at one timestamp the last that came stays.
-    fn values(
-        &self,
-        series: &Series<'_>,
-        window: &std::ops::Range<usize>,
-        ticks: usize,
-    ) -> (Vec<(usize, usize)>, Vec<u64>) {
-        if let (None, [column]) = (&self.rank, &series.columns[..]) {
-            let covered = column.ticks(ticks);
-            let range = covered.start.max(window.start)..covered.end.min(window.end);
-            let mut values = Vec::with_capacity(range.len());
-            column.values(range.clone(), |_, bits| values.push(bits));
-            return (vec![(range.start.saturating_sub(window.start), range.len())], values);
+    /// Ends the chunk. Without a series there is none.
+    pub(crate) fn finish(mut self) {
+        if self.count == 0 {
+            return;
         }
-        let mut at: Vec<Option<u64>> = vec![None; window.len()];
-        for column in &series.columns {
-            column.values(column.ticks(ticks), |tick, bits| {
-                let place = self.rank.as_ref().map_or(tick, |rank| rank[tick] as usize);
-                if window.contains(&place) {
-                    at[place - window.start] = Some(bits);
-                }
-            });
-        }
-        let mut ranges: Vec<(usize, usize)> = Vec::new();
-        for (place, _) in at.iter().enumerate().filter(|(_, value)| value.is_some()) {
-            match ranges.last_mut() {
-                Some((from, count)) if *from + *count == place => *count += 1,
-                _ => ranges.push((place, 1)),
-            }
-        }
-        (ranges, at.into_iter().flatten().collect())
+        let (block, Ticks { min_ts: min, max_ts: max, .. }) = (self.block, self.ticks);
+        block.chunks += 1;
+        block.span = Some(block.span.map_or((min, max), |span| (span.0.min(min), span.1.max(max))));
+        block.chunk_bytes.append(&mut self.head);
+        put_u64(&mut block.chunk_bytes, self.count);
+        block.chunk_bytes.append(&mut self.entries);
+    }
+
+    fn begin(&mut self) -> io::Result<()> {
+        let (head, Ticks { count, min_ts, max_ts, column }) = (&mut self.head, self.ticks);
+        head.push(u8::from(self.source.kind == SourceKind::Internal));
+        put_u64(head, self.block.symbols.id(&self.source.name));
+        put_u64(head, u64::from(self.group));
+        put_pairs(head, &self.common);
+        put_u64(head, count as u64);
+        put_i64(head, min_ts);
+        put_u64(head, max_ts.wrapping_sub(min_ts) as u64);
+        self.block.column(column, head)
     }
 }
 

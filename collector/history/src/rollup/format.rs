@@ -92,7 +92,7 @@ pub(crate) fn header() -> [u8; HEADER_BYTES] {
 
 /// How the columns of a file are to be read, by its first bytes.
 pub(crate) fn parse_header(bytes: &[u8]) -> Result<PcoFormat, PartError> {
-    block::parse_header_of(bytes, MAGIC, VERSION)
+    Ok(block::parse_header_of(bytes, MAGIC, VERSION)?.pco)
 }
 
 impl Footer {

@@ -16,12 +16,12 @@ use super::format::Footer;
 use super::plan::{Plan, Source};
 use super::writer::RollupWriter;
 use super::{Bucket, Fields, Known, Resolution, Rollup};
+use crate::blocks::TEMPORARY_SUFFIX;
 use crate::error::RollupError;
 use crate::history::{History, block_samples, read, write};
 use crate::index::SeriesId;
 use crate::job::Pace;
 use crate::recovery::ROLLUPS_DIR;
-use crate::seal::TEMPORARY_SUFFIX;
 use crate::stats::count;
 
 const FILE_SUFFIX: &str = ".rol";

@@ -199,6 +199,19 @@ pub(crate) fn contents(history: &History) -> Model {
     model
 }
 
+/// As [`assert_same`] from `horizon` on; what is before may be there or not, if it was ever sent.
+pub(crate) fn assert_same_since(horizon: i64, mut found: Model, mut expected: Model, what: &str) {
+    for (labels, samples) in &mut found {
+        let sent = expected.get(labels);
+        for (ts, _) in samples.range(..horizon) {
+            assert!(sent.is_some_and(|sent| sent.contains_key(ts)), "{what}: {labels} was never sent at {ts}");
+        }
+        *samples = samples.split_off(&horizon);
+    }
+    expected.values_mut().for_each(|samples| *samples = samples.split_off(&horizon));
+    assert_same(&found, &expected, what);
+}
+
 /// Panics with the first difference.
 pub(crate) fn assert_same(found: &Model, expected: &Model, what: &str) {
     for (labels, samples) in expected {

@@ -1,37 +1,59 @@
 //! Power cuts at any change of the disk, kills, failing syncs and a full disk, by seed. After each restart the store
-//! must hold exactly the frames up to each source's mark, and the mark must cover all that was acknowledged.
+//! must hold exactly the frames up to each source's mark, and the mark must cover all that was acknowledged. Heads are
+//! sealed into many windows, blocks compacted and, for some seeds, deleted by age meanwhile.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::common::*;
 use pitwatch_disk::{Disk, SimDisk};
-use pitwatch_history::{Appender, Config, History, Loss, SourceName};
+use pitwatch_history::{Appender, Config, Done, History, Job, Loss, SourceName};
 use pitwatch_shared::model::{Lane, Mark};
 
 const SEEDS: u64 = 1000;
 const LIVES: u64 = 5;
 
+/// What happened, so that the test cannot go blind.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    cuts: u64,
+    seals: u64,
+    compactions: u64,
+    deleted: u64,
+    left_out: u64,
+}
+
 struct World {
     disk: SimDisk,
+    config: Config,
     random: Random,
     feeders: Vec<Feeder>,
     acknowledged: Vec<Option<Mark>>,
-    /// Seals and cuts seen, so that the test cannot go blind.
-    seals: u64,
-    cuts: u64,
+    /// The latest time that the store was told.
+    clock: i64,
+    seen: Seen,
 }
 
 impl World {
     fn new(seed: u64) -> Self {
         let names = [SourceName::agent("one"), SourceName::agent("two"), SourceName::internal("self")];
+        let span = [Duration::from_secs(3), Duration::from_secs(20), Duration::from_secs(7200)][seed as usize % 3];
+        let age = if seed % 4 == 3 { Duration::from_secs(15) } else { Duration::from_secs(30 * 86_400) };
         Self {
             disk: SimDisk::new(seed),
+            config: Config {
+                block_span: span,
+                retention_age: Some(age),
+                retention_minutes: Some(age),
+                ..Config::default()
+            },
             random: Random(seed),
             feeders: names.map(Feeder::new).into(),
             acknowledged: vec![None; 3],
-            seals: 0,
-            cuts: 0,
+            clock: 0,
+            seen: Seen::default(),
         }
     }
 
@@ -42,7 +64,7 @@ impl World {
         let report;
         let (history, appender);
         loop {
-            match History::open(Arc::new(self.disk.clone()), Path::new(DIR), Config::default()) {
+            match History::open(Arc::new(self.disk.clone()), Path::new(DIR), self.config.clone()) {
                 // Opening does without some changes, so that the power may be gone all the same.
                 Ok(_) if self.disk.list(Path::new(DIR)).is_err() => self.cut(),
                 Ok(opened) => {
@@ -73,13 +95,34 @@ impl World {
         }
         let stats = history.stats();
         assert!(stats.block_samples + stats.head_samples <= sent, "samples are stored twice: {stats:?}");
-        assert_same(&contents(&history), &expected, "after a restart");
+        let horizon = self.clock - self.config.retention_age.unwrap().as_millis() as i64;
+        assert_same_since(horizon, contents(&history), expected, "after a restart");
+        self.seen.left_out += report.left_out as u64;
         (history, appender)
     }
 
     fn cut(&mut self) {
         self.disk.power_cut();
-        self.cuts += 1;
+        self.seen.cuts += 1;
+    }
+
+    /// The time, later than that of every sample.
+    fn now(&mut self) -> i64 {
+        self.clock = self.feeders.iter().map(|feeder| feeder.now).fold(self.clock, i64::max);
+        self.clock
+    }
+
+    fn run(&mut self, job: Job) {
+        let mut steps = if self.random.below(4) == 0 { self.random.below(6) } else { u64::MAX };
+        let done = job.run(&mut |_| {
+            steps = steps.saturating_sub(1);
+            if steps == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        match done {
+            Ok(Done::Sealed(_)) => self.seen.seals += 1,
+            Ok(Done::Compacted(compacted)) => self.seen.compactions += u64::from(compacted.blocks > 0),
+            Ok(_) | Err(_) => {}
+        }
     }
 
     /// One frame of one source, or a few.
@@ -119,7 +162,7 @@ impl World {
     }
 
     fn life(&mut self) {
-        let (_history, mut appender) = self.open();
+        let (history, mut appender) = self.open();
         for feeder in &self.feeders {
             let mark = appender.mark(&feeder.name, Lane::Metrics);
             feeder.send_after(&mut appender, mark);
@@ -134,16 +177,20 @@ impl World {
                     self.commit(&mut appender);
                 }
                 3 => {
-                    if let Ok(Some(job)) = appender.seal(self.feeders[0].now)
+                    if let Ok(Some(job)) = appender.seal(self.now())
                         && self.random.below(4) > 0
-                        && job.run().is_ok()
                     {
-                        self.seals += 1;
+                        self.run(Job::Seal(job));
                     }
                 }
                 4 => {
-                    if let Ok(Some(job)) = appender.maintain(self.feeders[0].now) {
-                        self.seals += u64::from(run_job(job).is_ok());
+                    if let Ok(Some(job)) = appender.maintain(self.now()) {
+                        self.run(job);
+                    }
+                }
+                8..10 => {
+                    if let Some(job) = appender.compact(self.now()) {
+                        self.run(Job::Compact(job));
                     }
                 }
                 5 => self.disk.fail_syncs(self.random.below(3) as u32),
@@ -152,6 +199,7 @@ impl World {
                 _ => self.frame(&mut appender),
             }
         }
+        self.seen.deleted += history.stats().blocks_deleted;
         self.disk.set_capacity(u64::MAX);
         self.disk.fail_syncs(0);
         if self.random.below(3) == 0 {
@@ -173,7 +221,7 @@ fn what_was_acknowledged_is_there_once_after_any_cut() {
         Ok(seed) => seed.parse().map(|seed| seed..seed + 1).unwrap(),
         Err(_) => 0..SEEDS,
     };
-    let (mut seals, mut cuts) = (0, 0);
+    let mut total = Seen::default();
     for seed in seeds.clone() {
         let ran = std::panic::catch_unwind(|| {
             let mut world = World::new(seed);
@@ -181,11 +229,107 @@ fn what_was_acknowledged_is_there_once_after_any_cut() {
                 world.life();
             }
             world.open();
-            (world.seals, world.cuts)
+            world.seen
         });
-        let Ok(ran) = ran else { panic!("seed {seed} fails; run it alone with PITWATCH_SEED={seed}") };
-        seals += ran.0;
-        cuts += ran.1;
+        let Ok(seen) = ran else { panic!("seed {seed} fails; run it alone with PITWATCH_SEED={seed}") };
+        total.cuts += seen.cuts;
+        total.seals += seen.seals;
+        total.compactions += seen.compactions;
+        total.deleted += seen.deleted;
+        total.left_out += seen.left_out;
     }
-    assert!(seeds.end - seeds.start < SEEDS || (seals > SEEDS / 2 && cuts > SEEDS), "{seals} seals, {cuts} cuts");
+    println!("{total:?}");
+    let Seen { cuts, seals, compactions, deleted, left_out } = total;
+    assert!(
+        seeds.end - seeds.start < SEEDS
+            || (cuts > SEEDS
+                && seals > SEEDS
+                && compactions > SEEDS / 4
+                && deleted > SEEDS / 4
+                && left_out > SEEDS / 10),
+        "{total:?}"
+    );
+}
+
+/// A store of two sources over several windows, of which a part is sealed, and what it holds.
+fn some_store(seed: u64) -> (SimDisk, Config, [Feeder; 2]) {
+    let disk = SimDisk::new(seed);
+    let config = Config { block_span: Duration::from_secs(10), ..Config::default() };
+    let mut random = Random(seed);
+    let mut feeders = [SourceName::agent("one"), SourceName::internal("self")].map(Feeder::new);
+    let (_history, mut appender, _) = open(&disk, &config);
+    for round in 0..3 {
+        for feeder in &mut feeders {
+            // The second round is late data of the first one's windows.
+            feeder.now = 1_700_000_000_000 + [0, 2_500, 40_000][round];
+            if round == 0 {
+                feeder.restart(0, &[0, 1, 2]);
+            }
+            for _ in 0..25 {
+                feeder.tick(0, 1000, |_, before| value(&mut random, before));
+            }
+            let mark = appender.mark(&feeder.name, Lane::Metrics);
+            feeder.send_after(&mut appender, mark);
+            appender.commit().unwrap();
+        }
+        if round < 2 {
+            appender.seal(feeders[0].now).unwrap().unwrap().run().unwrap();
+        }
+    }
+    (disk, config, feeders)
+}
+
+/// Cuts the power at the nth change of what `work` does, for every n, on several disks; the store must be whole.
+fn cut_everywhere(work: impl Fn(&mut Appender, i64) -> bool) {
+    let mut cuts = 0;
+    for seed in 0..12 {
+        for changes in 0.. {
+            let (disk, config, feeders) = some_store(seed);
+            let (history, mut appender, _) = open(&disk, &config);
+            let now = feeders[0].now + 600_000;
+            disk.cut_after(changes);
+            let whole = work(&mut appender, now) && disk.list(Path::new(DIR)).is_ok();
+            drop((history, appender));
+            disk.power_cut();
+            let mut expected = Model::new();
+            feeders.iter().for_each(|feeder| feeder.model(feeder.frames.last().map(|frame| frame.mark), &mut expected));
+            for what in ["after the cut", "after another restart"] {
+                let (history, mut appender, report) = open(&disk, &config);
+                assert!(report.losses.iter().all(|loss| matches!(loss, Loss::TornTail { .. } | Loss::Header { .. })));
+                let stats = history.stats();
+                let sent: u64 = feeders.iter().map(|feeder| feeder.samples(Some(Mark { epoch: 9, seq: 0 }))).sum();
+                let what = format!("seed {seed}, {changes} changes, {what}");
+                assert!(stats.block_samples + stats.head_samples <= sent, "{what}: stored twice: {stats:?}");
+                assert_same(&contents(&history), &expected, &what);
+                // The same work once more finds nothing in its way.
+                assert!(work(&mut appender, now), "{what}");
+                assert_same(&contents(&history), &expected, &format!("{what}, and the work again"));
+            }
+            if whole {
+                break;
+            }
+            cuts += 1;
+        }
+    }
+    assert!(cuts > 12 * 4, "{cuts} cuts");
+}
+
+#[test]
+fn a_seal_of_many_windows_is_cut_anywhere() {
+    cut_everywhere(|appender, now| match appender.seal(now) {
+        Ok(Some(job)) => job.run().is_ok(),
+        Ok(None) => true,
+        Err(_) => false,
+    });
+}
+
+#[test]
+fn a_compaction_is_cut_anywhere() {
+    cut_everywhere(|appender, now| {
+        let Some(job) = appender.compact(now) else { return true };
+        match run_job(Job::Compact(job)) {
+            Ok(Done::Compacted(compacted)) => compacted.blocks != 1,
+            Ok(_) | Err(_) => false,
+        }
+    });
 }

@@ -1,4 +1,4 @@
-//! Files that version 1 wrote: every later version reads them to the same samples.
+//! Files that every version wrote: later versions read them to the same samples.
 
 use std::path::Path;
 
@@ -47,21 +47,30 @@ fn play() -> (SimDisk, Model, Vec<(SourceName, Mark)>) {
     (disk, model, marks)
 }
 
-#[test]
-fn version_1_is_read() {
+fn is_read(block: &str, segment: &str) {
     let disk = SimDisk::new(2);
-    for (name, fixture) in [(BLOCK, "v1.blk"), (SEGMENT, "v1.wal")] {
+    for (name, fixture) in [(BLOCK, block), (SEGMENT, segment)] {
         let bytes = std::fs::read(Path::new(FIXTURES).join(fixture)).unwrap();
         disk.create(&Path::new(DIR).join(name)).unwrap().write_at(0, &bytes).unwrap();
     }
     let (_, model, marks) = play();
     let (history, appender, report) = open(&disk, &Config::default());
     assert!(report.losses.is_empty(), "{:?}", report.losses);
-    assert_same(&contents(&history), &model, "version 1");
+    assert_same(&contents(&history), &model, block);
     for (name, mark) in marks {
         assert_eq!(appender.mark(&name, Lane::Metrics), Some(mark));
         assert!(!appender.needs_chain(&name, Lane::Metrics));
     }
+}
+
+#[test]
+fn blocks_of_version_1_are_read() {
+    is_read("v1.blk", "v1.wal");
+}
+
+#[test]
+fn blocks_of_version_2_are_read() {
+    is_read("v2.blk", "v1.wal");
 }
 
 #[test]
@@ -70,7 +79,7 @@ fn write_fixtures() {
     let (disk, _, _) = play();
     std::fs::create_dir_all(FIXTURES).unwrap();
     let (blocks, segments) = (Path::new(DIR).join("blocks"), Path::new(DIR).join("wal"));
-    for (dir, name, fixture) in [(blocks, BLOCK, "v1.blk"), (segments, SEGMENT, "v1.wal")] {
+    for (dir, name, fixture) in [(blocks, BLOCK, "v2.blk"), (segments, SEGMENT, "v1.wal")] {
         let names = disk.list(&dir).unwrap();
         assert!(names.len() == 1 && name.ends_with(&names[0]), "{names:?}, not {name}");
         std::fs::write(Path::new(FIXTURES).join(fixture), disk.contents(&dir.join(&names[0])).unwrap()).unwrap();

@@ -1,10 +1,12 @@
 //! Random operations on a store and on a plain map, which must agree.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use crate::common::*;
 use pitwatch_disk::SimDisk;
-use pitwatch_history::{AppendError, Config, Reject, SourceName};
+use pitwatch_history::{AppendError, Compacted, Config, Done, Job, Reject, SourceName};
 use pitwatch_shared::model::{Lane, Mark};
 
 #[derive(Clone, Debug)]
@@ -16,6 +18,8 @@ enum Op {
     Malformed { source: usize, salt: u64 },
     Commit,
     Seal { run: bool },
+    Compact,
+    Wait { ms: i64 },
     Reopen,
 }
 
@@ -31,7 +35,9 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (source.clone(), any::<u64>()).prop_map(|(source, salt)| Op::SendAgain { source, salt }),
         1 => (source, any::<u64>()).prop_map(|(source, salt)| Op::Malformed { source, salt }),
         1 => Just(Op::Commit),
-        1 => any::<bool>().prop_map(|run| Op::Seal { run }),
+        2 => any::<bool>().prop_map(|run| Op::Seal { run }),
+        1 => Just(Op::Compact),
+        1 => (0..200_000_i64).prop_map(|ms| Op::Wait { ms }),
         1 => Just(Op::Reopen),
     ]
 }
@@ -42,12 +48,18 @@ fn slots(random: &mut Random) -> Vec<u32> {
 
 fn run(ops: &[Op], seed: u64) {
     let disk = SimDisk::new(seed);
-    let config = Config::default();
+    let span = [Duration::from_secs(3), Duration::from_secs(600), Duration::from_secs(7200)][seed as usize % 3];
+    let age = seed.is_multiple_of(2).then_some(span * 40);
+    let config = Config { block_span: span, retention_age: age, retention_minutes: age, ..Config::default() };
+    let (mut clock, mut horizon) = (0, i64::MIN);
     let (mut history, mut appender, _) = open(&disk, &config);
     let names = [SourceName::agent("one"), SourceName::agent("two"), SourceName::internal("self")];
     let mut feeders = names.map(Feeder::new);
     let mut random = Random(seed);
     for (nth, op) in ops.iter().enumerate() {
+        // With retention the store's clock is never behind a sample, or what is sealed ahead of it would go early.
+        let latest = feeders.iter().map(|feeder| feeder.now).max().unwrap_or(0);
+        clock = if age.is_some() { latest.max(clock) } else { feeders[0].now };
         match *op {
             Op::Restart { source, group, salt } => {
                 feeders[source].restart(group, &slots(&mut Random(salt)));
@@ -81,12 +93,23 @@ fn run(ops: &[Op], seed: u64) {
             Op::Malformed { source, salt } => malformed(&mut appender, &feeders[source], salt),
             Op::Commit => appender.commit().unwrap(),
             Op::Seal { run } => {
-                if let Some(job) = appender.seal(feeders[0].now).unwrap()
+                if let Some(job) = appender.seal(clock).unwrap()
                     && run
                 {
                     job.run().unwrap();
                 }
-                if run && let Some(job) = appender.maintain(feeders[0].now).unwrap() {
+                if run && let Some(job) = appender.maintain(clock).unwrap() {
+                    run_job(job).unwrap();
+                }
+            }
+            Op::Compact => {
+                while let Some(job) = appender.compact(clock)
+                    && run_job(Job::Compact(job)).unwrap() != Done::Compacted(Compacted::default())
+                {}
+            }
+            Op::Wait { ms } => {
+                clock += ms;
+                if let Some(job) = appender.maintain(clock).unwrap() {
                     run_job(job).unwrap();
                 }
             }
@@ -104,12 +127,15 @@ fn run(ops: &[Op], seed: u64) {
                 appender.append(&feeder.name, Lane::Metrics, frame.mark, &frame.payload).unwrap();
             }
         }
+        if let Some(age) = age {
+            horizon = horizon.max(clock - age.as_millis() as i64);
+        }
         if nth % 8 == 7 || nth + 1 == ops.len() {
             let mut expected = Model::new();
             for feeder in &feeders {
                 feeder.model(Some(Mark { epoch: u64::MAX, seq: 0 }), &mut expected);
             }
-            assert_same(&contents(&history), &expected, &format!("after {nth} {op:?}"));
+            assert_same_since(horizon, contents(&history), expected, &format!("after {nth} {op:?}"));
         }
     }
 }
