@@ -3,14 +3,16 @@
 //! It drives the sender's state machine and decides nothing about frames: what to send, keep or drop is
 //! [`pitwatch_shared::delivery::Sender`]'s matter.
 //!
+//! - `dial`: the UDP socket and connections over it.
 //! - `session`: one connection from hello to its end.
 //! - [`enroll`]: the connection that only asks for a certificate.
 
+mod dial;
 pub mod enroll;
 mod session;
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,12 +21,11 @@ use std::time::Duration;
 use pitwatch_shared::control::CloseCode;
 use pitwatch_shared::delivery::Backlog;
 use pitwatch_shared::error_chain;
-use pitwatch_shared::identity::tls::{self, Credentials, Trust};
-use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{AckFrequencyConfig, ClientConfig, ConnectionError, Endpoint, IdleTimeout, TransportConfig, VarInt};
+use quinn::ConnectionError;
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
+use self::dial::Dialer;
 use crate::identity::{Identity, IdentityError};
 use crate::lane::MetricsLane;
 
@@ -40,14 +41,6 @@ pub const BACKOFF_MIN_MS: u64 = 500;
 pub const BACKOFF_MAX_MS: u64 = 30_000;
 /// Pause after an answer that only a person can change (revoked, unknown, no common version), milliseconds.
 pub const REFUSED_PAUSE_MS: u64 = 60_000;
-/// Bytes that the collector may send ahead on one stream: control messages are small.
-const RECEIVE_WINDOW_BYTES: u32 = 64 * 1024;
-const SEND_WINDOW_BYTES: u64 = 512 * 1024;
-/// The collector may hold back its transport acks this long, milliseconds: long enough for a commit, so that they ride
-/// on the lane's own ack instead of costing a packet each.
-const COLLECTOR_ACK_DELAY_MS: u64 = 150;
-/// Packets that the collector may leave without a transport ack.
-const COLLECTOR_ACK_PACKETS: u32 = 8;
 
 const _: () = assert!(KEEP_ALIVE_SECS * 2 < IDLE_TIMEOUT_SECS);
 
@@ -160,10 +153,11 @@ pub async fn run<B: Backlog + Send + 'static>(
     stats: &LinkStats,
     mut stop: watch::Receiver<bool>,
 ) {
+    let mut dialer = Dialer::default();
     let mut backoff = Backoff::default();
     let mut said = String::new();
     loop {
-        let session = session::run(config, &identity, lane, stats, &mut backoff);
+        let session = session::run(config, &identity, lane, stats, &mut dialer, &mut backoff);
         let end = tokio::select! {
             end = session => end,
             _ = stop.wait_for(|stop| *stop) => return,
@@ -228,56 +222,6 @@ impl Backoff {
         self.attempt += 1;
         fastrand::u64(0..=step.max(self.spread_ms).min(BACKOFF_MAX_MS))
     }
-}
-
-/// A client endpoint for one connection to `address`.
-async fn connect(
-    address: &str,
-    trust: Trust,
-    credentials: Option<Credentials>,
-    alpn: &[u8],
-) -> Result<(Endpoint, quinn::Connection), LinkError> {
-    let resolve = |source| LinkError::Resolve { address: address.to_owned(), source };
-    let found = tokio::net::lookup_host(address).await.map_err(resolve)?.next();
-    let target = found.ok_or_else(|| resolve(io::Error::other("no address")))?;
-    let unspecified =
-        if target.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
-    let mut endpoint = Endpoint::client(unspecified).map_err(LinkError::Socket)?;
-    let tls = tls::agent_config(trust, credentials, alpn).map_err(|error| LinkError::Tls(error.to_string()))?;
-    let tls = QuicClientConfig::try_from(tls).map_err(|error| LinkError::Tls(error.to_string()))?;
-    let mut config = ClientConfig::new(Arc::new(tls));
-    config.transport_config(Arc::new(transport()));
-    endpoint.set_default_client_config(config);
-    let refused = |reason: String| LinkError::Connect { address: target, reason };
-    let connecting = endpoint
-        .connect(target, pitwatch_shared::identity::COLLECTOR_NAME)
-        .map_err(|error| refused(error.to_string()))?;
-    match tokio::time::timeout(Duration::from_secs(CONNECT_TIMEOUT_SECS), connecting).await {
-        Ok(Ok(connection)) => Ok((endpoint, connection)),
-        Ok(Err(error)) => Err(match closed(error) {
-            LinkError::Lost(reason) => refused(reason),
-            error => error,
-        }),
-        Err(_) => Err(refused(format!("no answer in {CONNECT_TIMEOUT_SECS} s"))),
-    }
-}
-
-fn transport() -> TransportConfig {
-    let mut acks = AckFrequencyConfig::default();
-    acks.ack_eliciting_threshold(VarInt::from_u32(COLLECTOR_ACK_PACKETS))
-        .max_ack_delay(Some(Duration::from_millis(COLLECTOR_ACK_DELAY_MS)));
-    let mut transport = TransportConfig::default();
-    transport
-        .ack_frequency_config(Some(acks))
-        .max_concurrent_bidi_streams(VarInt::from_u32(0))
-        .max_concurrent_uni_streams(VarInt::from_u32(0))
-        .stream_receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES))
-        .receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES))
-        .send_window(SEND_WINDOW_BYTES)
-        .datagram_receive_buffer_size(None)
-        .keep_alive_interval(Some(Duration::from_secs(KEEP_ALIVE_SECS)))
-        .max_idle_timeout(IdleTimeout::try_from(Duration::from_secs(IDLE_TIMEOUT_SECS)).ok());
-    transport
 }
 
 /// What a connection's end means.

@@ -7,8 +7,9 @@ use pitwatch_shared::identity::tls::Trust;
 use pitwatch_shared::identity::{AgentName, EnrollToken};
 use quinn::VarInt;
 
+use super::dial::Dialer;
 use super::session::read_message;
-use super::{CONNECT_TIMEOUT_SECS, LinkError, closed, connect};
+use super::{CONNECT_TIMEOUT_SECS, LinkError, closed};
 use crate::identity::{Identity, IdentityError, Request};
 
 /// Why an enrolment came to nothing.
@@ -32,7 +33,8 @@ pub enum EnrollError {
 pub async fn enroll(collector: &str, token: &EnrollToken, name: &AgentName) -> Result<Identity, EnrollError> {
     let request = Request::new()?;
     let trust = Trust::Fingerprint(token.authority);
-    let (endpoint, connection) = connect(collector, trust, None, ALPN_ENROLL).await?;
+    let mut dialer = Dialer::default();
+    let connection = dialer.connect(collector, trust, None, ALPN_ENROLL).await?;
     let ask = async {
         let (mut send, mut receive) = connection.open_bi().await.map_err(closed)?;
         let message =
@@ -47,7 +49,7 @@ pub async fn enroll(collector: &str, token: &EnrollToken, name: &AgentName) -> R
         .await
         .unwrap_or_else(|_| Err(LinkError::Protocol(format!("no answer in {CONNECT_TIMEOUT_SECS} s"))));
     connection.close(VarInt::from_u32(CloseCode::Stopping as u32), b"enrolment done");
-    endpoint.wait_idle().await;
+    dialer.wait_idle().await;
     match answer? {
         EnrollAnswer::Enrolled(issued) => Ok(request.granted(name, collector, issued)),
         EnrollAnswer::Refused { reason } => Err(EnrollError::Refused(reason)),

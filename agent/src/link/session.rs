@@ -17,7 +17,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{Backoff, CONNECT_TIMEOUT_SECS, LinkConfig, LinkError, LinkStats, SharedLane, closed, connect};
+use super::dial::Dialer;
+use super::{Backoff, CONNECT_TIMEOUT_SECS, LinkConfig, LinkError, LinkStats, SharedLane, closed};
 use crate::identity::{Identity, Request};
 
 /// Bytes written to the stream at a time.
@@ -33,10 +34,11 @@ pub(super) async fn run<B: Backlog>(
     identity: &Identity,
     lane: &Arc<SharedLane<B>>,
     stats: &LinkStats,
+    dialer: &mut Dialer,
     backoff: &mut Backoff,
 ) -> Result<Identity, LinkError> {
     let trust = Trust::Authority(identity.authority());
-    let (_endpoint, connection) = connect(&config.collector, trust, Some(identity.credentials()), ALPN).await?;
+    let connection = dialer.connect(&config.collector, trust, Some(identity.credentials()), ALPN).await?;
     let mut traffic = Traffic { connection: connection.clone(), stats, sent: 0, received: 0 };
     let result = converse(config, identity, lane, stats, backoff, &connection, &mut traffic).await;
     traffic.count();
