@@ -58,7 +58,7 @@ pub use auth::SESSION_COOKIE;
 pub use pool::{QueryStats, WAITING_MAX_A_CLIENT};
 pub use seams::{
     AgentInfo, AgentState, Alarms, AlertInfo, AlertState, EnrollTokenInfo, Fleet, FleetError, NewToken, ReceiverStatus,
-    RuleGroupInfo, RuleHealth, RuleInfo, RuleKind, Vitals,
+    RuleGroupInfo, RuleHealth, RuleInfo, RuleKind, Snapshots, Vitals,
 };
 pub use serve::{CONNECTIONS_MAX, HEAD_TIMEOUT, serve};
 
@@ -95,6 +95,8 @@ pub struct App {
     pub alarms: Arc<dyn Alarms>,
     /// The collector's own health.
     pub vitals: Arc<dyn Vitals>,
+    /// Snapshots.
+    pub snapshots: Arc<dyn Snapshots>,
     /// Where agents reach this collector, `HOST:PORT`, if the configuration says.
     pub agents_address: Option<String>,
     /// When the collector started, milliseconds since the Unix epoch.
@@ -127,6 +129,7 @@ pub fn router(app: App) -> Router {
         .route("/api/v1/pitwatch/agents/{name}/revoke", post(agents::revoke))
         .route("/api/v1/pitwatch/tokens", get(tokens::list).post(tokens::create))
         .route("/api/v1/pitwatch/tokens/{id}", delete(tokens::delete))
+        .route("/api/v1/pitwatch/snapshot", post(status::snapshot))
         .method_not_allowed_fallback(wrong_method)
         .route_layer(guard(Role::Admin));
     let viewer = prometheus()

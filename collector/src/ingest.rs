@@ -12,13 +12,14 @@ pub mod internal;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pitwatch_history::{Appender, SourceName};
+use pitwatch_history::{Appender, SnapshotFile, SourceName};
 use pitwatch_shared::model::{Labels, Lane, Mark, MetricType};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tracing::{error, info, warn};
@@ -65,6 +66,13 @@ pub enum Event {
     Internal(Tick),
     /// An agent was removed: its marks go.
     Forget(SourceName),
+    /// All files of history are to be linked into a directory.
+    Snapshot {
+        /// The directory.
+        to: PathBuf,
+        /// Where the list of them goes, or why there is none.
+        reply: std::sync::mpsc::Sender<Result<Vec<SnapshotFile>, String>>,
+    },
     /// Time passes.
     Clock,
     /// Make everything durable, then end.
@@ -186,6 +194,12 @@ impl Ingest {
         self.events.send(event).await.is_ok()
     }
 
+    /// As [`Ingest::send`], for threads that may block.
+    #[must_use]
+    pub fn blocking_send(&self, event: Event) -> bool {
+        self.events.blocking_send(event).is_ok()
+    }
+
     /// Hands an event over if there is room now.
     #[must_use]
     pub fn try_send(&self, event: Event) -> bool {
@@ -279,6 +293,10 @@ impl Worker {
             Event::Forget(source) => {
                 self.core.forget(&source);
                 self.sessions.remove(&source);
+            }
+            Event::Snapshot { to, reply } => {
+                let files = self.core.appender().snapshot(&to).map_err(|error| crate::error_chain(&error));
+                let _ = reply.send(files);
             }
             Event::Clock => {}
             Event::Stop(done) => return Some(done),

@@ -12,6 +12,7 @@
 //! - [`alerts`]: rules, alert states, deliveries.
 //! - [`access`]: API tokens and roles; [`api`]: HTTP.
 //! - [`telemetry`]: the collector on itself.
+//! - [`backup`]: backups and their restoring; [`verify`]: every byte read; [`meter`]: their progress.
 //! - [`clock`]: the wall clock.
 
 pub mod access;
@@ -20,14 +21,17 @@ pub mod alerts;
 pub mod api;
 pub mod authority;
 pub mod background;
+pub mod backup;
 pub mod clock;
 pub mod config;
 pub mod fleet;
 pub mod ingest;
 pub mod listen;
+pub mod meter;
 pub mod run;
 pub mod source;
 pub mod state;
 pub mod telemetry;
+pub mod verify;
 
 pub use pitwatch_shared::error_chain;

@@ -21,6 +21,7 @@ use crate::alerts::rules::RuleSource;
 use crate::alerts::store::AlertStore;
 use crate::api::{self, App};
 use crate::authority::Authority;
+use crate::backup::{self, snapshot};
 use crate::clock::unix_ms;
 use crate::config::Config;
 use crate::fleet::Registry;
@@ -52,10 +53,26 @@ pub struct Addresses {
 /// The disk's.
 pub fn init(config: &Config) -> anyhow::Result<Authority> {
     let dir = &config.data_dir;
+    if dir.join(backup::UNFINISHED).exists() {
+        anyhow::bail!("a restore into {} did not come to its end: empty it and restore again", dir.display());
+    }
     RealDisk.create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let authority = Authority::open(dir, unix_ms() / 1000)?;
     Keys::open(dir).with_context(|| format!("cannot keep the endpoint's keys in {}", dir.display()))?;
     Ok(authority)
+}
+
+/// The options of the store.
+pub(crate) fn history_config(config: &Config) -> pitwatch_history::Config {
+    pitwatch_history::Config {
+        block_span: config.history.block_span,
+        head_max_bytes: config.history.head_max_bytes,
+        retention_age: Some(config.history.retention),
+        retention_minutes: Some(config.history.retention_minutes),
+        retention_hours: Some(config.history.retention_hours),
+        retention_bytes: config.history.retention_bytes,
+        ..pitwatch_history::Config::default()
+    }
 }
 
 /// Serves until `stop`. `ready` is told the addresses once everything is up.
@@ -72,16 +89,8 @@ pub async fn run(
     let authority = init(&config)?;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let state = state::open(config.state, &dir.join("state"))?;
-    let history_config = pitwatch_history::Config {
-        block_span: config.history.block_span,
-        head_max_bytes: config.history.head_max_bytes,
-        retention_age: Some(config.history.retention),
-        retention_minutes: Some(config.history.retention_minutes),
-        retention_hours: Some(config.history.retention_hours),
-        retention_bytes: config.history.retention_bytes,
-        ..pitwatch_history::Config::default()
-    };
-    let (history, appender, recovery) = History::open(disk.clone(), &dir.join("history"), history_config)?;
+    snapshot::remove(&dir).with_context(|| format!("cannot remove a left-over snapshot in {}", dir.display()))?;
+    let (history, appender, recovery) = History::open(disk.clone(), &dir.join("history"), history_config(&config))?;
     info!(
         blocks = recovery.blocks,
         rollups = recovery.rollups,
@@ -108,6 +117,7 @@ pub async fn run(
     let addresses = Addresses { agents: endpoint.local_addr()?, http: http.local_addr()? };
     let shared = Arc::new(Shared { agents: agents.clone(), ingest: ingest.clone(), stats: ListenStats::default() });
     let query_stats = Arc::new(api::QueryStats::default());
+    let snapshots = Arc::new(snapshot::Live::new(ingest.clone(), state.clone(), dir.clone()));
     let telemetry = Arc::new(Telemetry {
         history: history.clone(),
         ingest: ingest.clone(),
@@ -133,6 +143,7 @@ pub async fn run(
         fleet: Arc::new(Registry { agents: agents.clone(), history }),
         alarms: alerts.clone(),
         vitals: telemetry.clone(),
+        snapshots,
         agents_address: Some(config.agents.address.clone().unwrap_or_else(|| guessed_address(addresses.agents))),
         started_ms,
     });

@@ -34,6 +34,9 @@ pub const BATCH_MAX_BYTES: usize = 1024 * 1024;
 
 const _: () = assert!(KEY_MAX_BYTES + VALUE_MAX_BYTES <= BATCH_MAX_BYTES);
 
+/// A record: its table, key and value.
+pub type Record = (Table, Vec<u8>, Vec<u8>);
+
 /// What [`State::scan`] calls with a key and its value.
 pub type Each<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 
@@ -58,6 +61,12 @@ pub trait State: Send + Sync + fmt::Debug {
     /// A limit, and then nothing was done. The disk's and the engine's errors, and then the batch is there wholly or
     /// not at all and which is unknown: commit it again. The store reopens itself when it can.
     fn commit(&self, batch: &Batch) -> Result<(), StateError>;
+
+    /// Every record of every table at one moment, in the order of tables and keys.
+    ///
+    /// # Errors
+    /// The disk's and the engine's errors.
+    fn records(&self) -> Result<Vec<Record>, StateError>;
 
     /// Bytes that the store takes on disk.
     ///
@@ -166,6 +175,12 @@ impl Table {
         Table::Silences,
         Table::Meta,
     ];
+
+    /// The table of that number.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|table| *table as u8 == number)
+    }
 
     /// Its name, on disk and in messages.
     #[must_use]

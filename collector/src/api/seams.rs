@@ -53,6 +53,15 @@ pub trait Vitals: Send + Sync {
     fn ready(&self) -> Result<(), String>;
 }
 
+/// Snapshots for backups.
+pub trait Snapshots: Send + Sync {
+    /// Makes the snapshot beside the collector's data, in the place of an earlier one; answers the bytes that it names.
+    ///
+    /// # Errors
+    /// Why there is none, in a sentence.
+    fn take(&self) -> Result<u64, String>;
+}
+
 /// Why something about agents could not be done.
 #[derive(Debug, thiserror::Error)]
 pub enum FleetError {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
@@ -9,9 +10,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::AppState;
-use super::envelope::Success;
+use super::agents::change;
+use super::envelope::{ApiError, Success};
 use super::rules::Receiver;
 use super::seams::{AgentState, AlertState};
+use crate::access::Principal;
 use crate::clock::unix_ms;
 
 /// The release of Prometheus whose API this is; clients choose by it what they may ask.
@@ -72,6 +75,16 @@ pub(super) async fn status(State(shared): AppState) -> Success<Status> {
         receivers: app.alarms.deliveries().into_iter().map(Receiver::from).collect(),
         sections: app.vitals.status(),
     })
+}
+
+/// Makes a snapshot for `pitwatch-collector backup`, which copies it.
+pub(super) async fn snapshot(
+    State(shared): AppState,
+    Extension(principal): Extension<Principal>,
+) -> Result<Success<Value>, ApiError> {
+    let bytes = change(&shared, move |shared| shared.app.snapshots.take().map_err(ApiError::unavailable)).await?;
+    tracing::info!(bytes, by = &*principal.name, "snapshot made");
+    Ok(Success::new(json!({ "directory": crate::backup::snapshot::DIR, "bytes": bytes })))
 }
 
 /// Prometheus' `/api/v1/status/buildinfo`. Without `features`, or Grafana would take it for something else.

@@ -17,7 +17,8 @@ use crate::authority::save_private;
 
 /// The file's name in the collector's data directory.
 pub const FILE: &str = "endpoint.key";
-const RESET_KEY_BYTES: usize = 64;
+/// Its length.
+pub const BYTES: usize = 64;
 /// Length of connection ids, bytes. All of them random: quinn's default ids have three such bytes, so that in a fleet of
 /// 10,000 the ids of dozens of old connections are given to new ones after a crash; a packet of such an old connection
 /// is taken for one of the new, no reset answers it, and its agent waits for its idle timeout.
@@ -29,7 +30,7 @@ const MIN_RESET_INTERVAL: Duration = Duration::ZERO;
 
 /// The secret.
 #[derive(Debug)]
-pub struct Keys([u8; RESET_KEY_BYTES]);
+pub struct Keys([u8; BYTES]);
 
 impl Keys {
     /// Reads the key in `dir`, or makes it. A file of another length is replaced: old connections are then noticed by
@@ -43,7 +44,7 @@ impl Keys {
         {
             return Ok(Self(bytes));
         }
-        let mut bytes = [0; RESET_KEY_BYTES];
+        let mut bytes = [0; BYTES];
         SystemRandom::new().fill(&mut bytes).map_err(|_| io::Error::other("no random bytes"))?;
         save_private(dir, FILE, &bytes)?;
         Ok(Self(bytes))

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use pitwatch_disk::{Disk, RealDisk};
 
 use super::error::Fault;
-use super::{Batch, Each, Engine, State, StateError, Table, check_key};
+use super::{Batch, Each, Engine, Record, State, StateError, Table, check_key};
 
 /// An engine's open store.
 pub(super) trait Store: Send + Sync + Sized {
@@ -27,6 +27,8 @@ pub(super) trait Store: Send + Sync + Sized {
     fn open(path: &Path) -> Result<Self, Fault>;
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Fault>;
     fn scan(&self, table: Table, prefix: &[u8], each: &mut Each<'_>) -> Result<(), Fault>;
+    /// Every record at one moment, in the order of tables and keys.
+    fn records(&self) -> Result<Vec<Record>, Fault>;
     /// Atomic and durable when `Ok`. Never called twice at once.
     fn commit(&self, batch: &Batch) -> Result<(), Fault>;
 }
@@ -170,6 +172,10 @@ impl<S: Store + std::fmt::Debug> State for Guard<S> {
             resume_unwind(panic);
         }
         scanned
+    }
+
+    fn records(&self) -> Result<Vec<Record>, StateError> {
+        self.read(Store::records)
     }
 
     fn commit(&self, batch: &Batch) -> Result<(), StateError> {

@@ -8,7 +8,7 @@ use redb::{Builder, Database, OwnedRange, ReadableDatabase, TableDefinition};
 
 use super::error::{FORMAT, Fault, check_format};
 use super::guard::Store;
-use super::{Batch, Each, Engine, Table};
+use super::{Batch, Each, Engine, Record, Table};
 
 /// redb's page cache: the whole state fits.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
@@ -58,6 +58,23 @@ impl Store for RedbStore {
             }
         }
         Ok(())
+    }
+
+    fn records(&self) -> Result<Vec<Record>, Fault> {
+        // All of one transaction, and read when that is gone: see `range`.
+        let ranges = {
+            let read = self.0.begin_read()?;
+            let range = |table| Ok((table, read.open_table(definition(table))?.range_owned::<&[u8]>(..)?));
+            Table::ALL.map(range).into_iter().collect::<Result<Vec<_>, Fault>>()?
+        };
+        let mut records = Vec::new();
+        for (table, range) in ranges {
+            for entry in range {
+                let (key, value) = entry?;
+                records.push((table, key.value().to_owned(), value.value().to_owned()));
+            }
+        }
+        Ok(records)
     }
 
     fn commit(&self, batch: &Batch) -> Result<(), Fault> {

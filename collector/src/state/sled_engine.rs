@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::error::{FORMAT, Fault, check_format};
 use super::guard::Store;
-use super::{Batch, Each, Engine, KEY_MAX_BYTES, Table, VALUE_MAX_BYTES};
+use super::{Batch, Each, Engine, KEY_MAX_BYTES, Record, Table, VALUE_MAX_BYTES};
 
 /// sled's page cache: the whole state fits.
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
@@ -82,6 +82,22 @@ impl Store for SledStore {
             }
         }
         Ok(())
+    }
+
+    fn records(&self) -> Result<Vec<Record>, Fault> {
+        // For writing, so that no commit is half seen.
+        let db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        let mut records = Vec::new();
+        for entry in opened(&db)?.iter() {
+            let (key, value) = entry?;
+            // The format number stands under no table's number.
+            if let Some((number, key)) = key.split_first()
+                && let Some(table) = Table::from_number(*number)
+            {
+                records.push((table, key.to_vec(), value.to_vec()));
+            }
+        }
+        Ok(records)
     }
 
     fn commit(&self, batch: &Batch) -> Result<(), Fault> {
