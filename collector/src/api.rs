@@ -58,7 +58,7 @@ pub use auth::SESSION_COOKIE;
 pub use pool::{QueryStats, WAITING_MAX_A_CLIENT};
 pub use seams::{
     AgentInfo, AgentState, Alarms, AlertInfo, AlertState, EnrollTokenInfo, Fleet, FleetError, NewToken, ReceiverStatus,
-    RuleGroupInfo, RuleHealth, RuleInfo, RuleKind, Snapshots, Vitals,
+    RefusedInfo, RoomInfo, RuleGroupInfo, RuleHealth, RuleInfo, RuleKind, Snapshots, StorageInfo, Vitals,
 };
 pub use serve::{CONNECTIONS_MAX, HEAD_TIMEOUT, serve};
 

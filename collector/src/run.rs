@@ -129,6 +129,8 @@ pub async fn run(
         disk,
         data_dir: dir.clone(),
         started_ms,
+        losses: recovery.losses.iter().filter(|loss| !loss.is_harmless()).map(ToString::to_string).collect(),
+        told: Arc::default(),
         stopping: AtomicBool::new(false),
     });
     let local = LocalFile { access: access.clone(), dir, url: format!("http://{}", addresses.http) };

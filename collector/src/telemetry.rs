@@ -1,5 +1,9 @@
 //! The collector on itself and on its agents: one list of series, for history each second, for `/metrics`, and for
 //! `status`.
+//!
+//! - `storage`: what history lost, holds and refuses.
+
+mod storage;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -8,18 +12,20 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use pitwatch_disk::Disk;
-use pitwatch_history::History;
+use pitwatch_history::{History, SourceKind};
 use pitwatch_shared::model::{INSTANCE, Labels, METRIC_NAME, MetricType};
 use serde_json::json;
 use tokio::sync::watch;
 
 use crate::agents::{AgentView, Agents};
 use crate::alerts::Alerts;
-use crate::api::{Alarms, QueryStats, Vitals};
+use crate::api::{Alarms, QueryStats, StorageInfo, Vitals};
 use crate::clock::unix_ms;
 use crate::ingest::{Event, Ingest, Tick};
 use crate::listen::Shared;
 use crate::state::State;
+
+pub use storage::Told;
 
 /// Own series are gathered this often, milliseconds.
 const CADENCE_MS: u64 = 1_000;
@@ -54,6 +60,10 @@ pub struct Telemetry {
     pub data_dir: std::path::PathBuf,
     /// When the collector started, milliseconds since the Unix epoch.
     pub started_ms: i64,
+    /// What history's opening found damaged or missing.
+    pub losses: Vec<String>,
+    /// What was said of refused series.
+    pub told: Arc<Told>,
     /// The collector stops: it is no longer ready.
     pub stopping: AtomicBool,
 }
@@ -84,6 +94,9 @@ impl Telemetry {
             // Full queues are the ingest's own trouble; its clock must still tick.
             let _ = self.ingest.try_send(Event::Internal(tick));
             let _ = self.ingest.try_send(Event::Clock);
+            let this = self.clone();
+            // One at a time: the next tick waits for it.
+            let _ = tokio::task::spawn_blocking(move || this.told.tell(&this.history, ts_ms)).await;
         }
     }
 
@@ -99,6 +112,15 @@ impl Telemetry {
             if agent.record.revoked_ms.is_none() {
                 self.agent_series(&agent, now_ms, &mut all);
             }
+        }
+        // As many series as agents with refusals, and no series of another agent's making.
+        for refused in self.history.refused().into_iter().filter(|refused| refused.source.kind == SourceKind::Agent) {
+            all.push(Series {
+                name: "pitwatch_collector_agent_series_refused_total",
+                kind: MetricType::Counter,
+                labels: vec![(INSTANCE.to_owned(), refused.source.name.to_string())],
+                value: refused.count as f64,
+            });
         }
         all
     }
@@ -300,6 +322,10 @@ impl Vitals for Telemetry {
                 "resident_memory_bytes": resident_bytes,
             },
         })
+    }
+
+    fn storage(&self) -> StorageInfo {
+        storage::info(&self.history, &self.losses, &self.told)
     }
 
     fn ready(&self) -> Result<(), String> {

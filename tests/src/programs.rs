@@ -175,11 +175,7 @@ impl Collector {
     /// As [`Collector::start`].
     pub fn restart(&mut self) -> anyhow::Result<()> {
         self.process = None;
-        let mut command = Command::new(path("pitwatch-collector")?);
-        command.arg("run").arg("--config").arg(self.dir.join("collector.toml"));
-        command.env("PITWATCH_COLLECTOR_DATA_DIR", self.data_dir());
-        command.env("PITWATCH_COLLECTOR_AGENTS", self.agents.to_string());
-        command.env("PITWATCH_COLLECTOR_HTTP", self.http.to_string());
+        let mut command = self.program(&["run"])?;
         let mut process = Process::start(&mut command, &self.dir.join("collector.log"))?;
         let api = Api::new(&format!("http://{}", self.http), "")?;
         let end = Instant::now() + PATIENCE;
@@ -193,6 +189,23 @@ impl Collector {
         }
         self.process = Some(process);
         Ok(())
+    }
+
+    /// Runs `pitwatch-collector` with a command and this collector's configuration, to its end.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn command(&self, arguments: &[&str]) -> anyhow::Result<Output> {
+        Ok(self.program(arguments)?.output()?)
+    }
+
+    fn program(&self, arguments: &[&str]) -> anyhow::Result<Command> {
+        let mut command = Command::new(path("pitwatch-collector")?);
+        command.args(arguments).env("PITWATCH_COLLECTOR_CONFIG", self.dir.join("collector.toml"));
+        command.env("PITWATCH_COLLECTOR_DATA_DIR", self.data_dir());
+        command.env("PITWATCH_COLLECTOR_AGENTS", self.agents.to_string());
+        command.env("PITWATCH_COLLECTOR_HTTP", self.http.to_string());
+        Ok(command)
     }
 
     /// The process.

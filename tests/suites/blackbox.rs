@@ -7,6 +7,7 @@
 //! - `kills`: kill -9 of either side, over and over.
 //! - `disk`: a full disk.
 //! - `away`: the collector is not there for a while.
+//! - `backup`: backup, restore, verify.
 //! - `damage`: torn and flipped bytes.
 //! - `loss`: packets lost, doubled and out of order.
 //! - `alerts`: webhooks, restarts, agents that fall silent.
@@ -22,6 +23,8 @@ mod support;
 mod alerts;
 #[path = "blackbox/away.rs"]
 mod away;
+#[path = "blackbox/backup.rs"]
+mod backup;
 #[path = "blackbox/damage.rs"]
 mod damage;
 #[path = "blackbox/disk.rs"]

@@ -174,6 +174,38 @@ pub(crate) struct StatusData {
     pub(crate) agents: BTreeMap<String, u64>,
     pub(crate) alerts: BTreeMap<String, u64>,
     pub(crate) receivers: Vec<Receiver>,
+    #[serde(default)]
+    pub(crate) storage: Storage,
     /// Sections of figures by name.
     pub(crate) sections: BTreeMap<String, serde_json::Value>,
+}
+
+/// What history lost, holds and refuses.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct Storage {
+    pub(crate) losses: Vec<String>,
+    pub(crate) agents: Vec<Room>,
+    pub(crate) agents_total: usize,
+    pub(crate) metrics: Vec<Room>,
+    pub(crate) metrics_total: usize,
+    pub(crate) refused: Vec<Refused>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Room {
+    pub(crate) name: String,
+    pub(crate) block_bytes: u64,
+    pub(crate) block_samples: u64,
+    pub(crate) head_samples: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Refused {
+    pub(crate) agent: String,
+    pub(crate) refused_total: u64,
+    pub(crate) limit: String,
+    /// The label with the most values, how many, and in how many series.
+    pub(crate) label: Option<String>,
+    pub(crate) label_values: Option<u64>,
+    pub(crate) series: Option<u64>,
 }

@@ -15,8 +15,9 @@ use crate::head::Live;
 use crate::history::{History, SourceHead, read, write};
 use crate::index::SeriesId;
 use crate::recovery::{Loss, RecoveryReport};
+use crate::refused::SeriesLimit;
 use crate::source::{SourceKind, SourceName};
-use crate::stats::{Refusal, SeriesLimit};
+
 use crate::wal::record::{self, Record};
 
 /// What a frame came to.
@@ -341,7 +342,7 @@ impl Source {
     }
 
     fn refuse(&self, history: &History, def: &SeriesDef, limit: SeriesLimit) -> Option<SeriesId> {
-        history.counters.refuse(Refusal { source: self.name.clone(), series: def.labels.clone(), limit });
+        history.counters.refusals.note(&self.name, &def.labels, limit);
         None
     }
 }

@@ -15,7 +15,8 @@
 //! - `seal`: from head to blocks; `compact`: from several blocks to one; `retention`: what goes.
 //! - [`rollup`]: what remains of samples by the minute and by the hour.
 //! - [`verify`](verify()): every byte read, without a change; `snapshot`: all files at one moment, for backups.
-//! - `history`: queries; `stats`: figures; `usage`: who and what takes the room.
+//! - `history`: queries; `stats`: figures; `usage`: who and what takes the room; `refused`: what the limits
+//!   refused.
 
 mod appender;
 pub mod block;
@@ -31,6 +32,7 @@ mod ingest;
 mod job;
 mod matchers;
 mod recovery;
+mod refused;
 mod retention;
 pub mod rollup;
 mod seal;
@@ -51,9 +53,10 @@ pub use ingest::Appended;
 pub use job::{Done, Job, JobError, Pace};
 pub use matchers::{MatchOp, Matcher, MatcherError};
 pub use recovery::{Loss, RecoveryReport};
+pub use refused::{Explosion, Refused, SeriesLimit};
 pub use seal::{SealJob, Sealed};
 pub use snapshot::{FileKind, SnapshotFile};
 pub use source::{SourceKind, SourceName};
-pub use stats::{Refusal, SeriesLimit, Stats};
+pub use stats::Stats;
 pub use usage::{Amount, SourceUsage, Usage};
 pub use verify::{COLUMNS_LISTED_MAX, Damage, Progress, Verified, verify};

@@ -94,6 +94,14 @@ pub enum Loss {
     Block(BlockError),
 }
 
+impl Loss {
+    /// Whether nothing that was acknowledged is lost by it, as far as can be told.
+    #[must_use]
+    pub fn is_harmless(&self) -> bool {
+        matches!(self, Self::TornTail { .. })
+    }
+}
+
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,11 +1,8 @@
 //! What a store counts of itself.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
-use pitwatch_shared::model::Labels;
-
-use crate::source::SourceName;
+use crate::refused::Refusals;
 
 /// A store's figures at one moment.
 #[derive(Clone, Debug, Default)]
@@ -78,30 +75,6 @@ pub struct Stats {
     pub corruptions: u64,
     /// Series declarations refused since the start.
     pub refused_series: u64,
-    /// The last of them.
-    pub last_refused: Option<Refusal>,
-}
-
-/// A series that a limit refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// Who declared it.
-    pub source: SourceName,
-    /// Its labels, as declared.
-    pub series: Labels,
-    /// Which limit.
-    pub limit: SeriesLimit,
-}
-
-/// A limit that refuses series.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SeriesLimit {
-    /// [`crate::Config::series_per_source_max`].
-    PerSource,
-    /// [`crate::Config::series_total_max`].
-    Total,
-    /// With `instance` the labels are over the model's limits.
-    Labels,
 }
 
 /// The counters behind [`Stats`].
@@ -131,16 +104,10 @@ pub(crate) struct Counters {
     pub(crate) rollups: AtomicU64,
     pub(crate) rollups_failed: AtomicU64,
     pub(crate) corruptions: AtomicU64,
-    refused_series: AtomicU64,
-    last_refused: Mutex<Option<Refusal>>,
+    pub(crate) refusals: Refusals,
 }
 
 impl Counters {
-    pub(crate) fn refuse(&self, refusal: Refusal) {
-        self.refused_series.fetch_add(1, Ordering::Relaxed);
-        *self.last_refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
-    }
-
     /// The counted part of the figures.
     pub(crate) fn stats(&self) -> Stats {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -169,8 +136,7 @@ impl Counters {
             rollups: get(&self.rollups),
             rollups_failed: get(&self.rollups_failed),
             corruptions: get(&self.corruptions),
-            refused_series: get(&self.refused_series),
-            last_refused: self.last_refused.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            refused_series: self.refusals.count(),
             ..Stats::default()
         }
     }

@@ -140,7 +140,7 @@ fn try_verify(disk: &Arc<dyn Disk>, dir: &Path, progress: &mut dyn FnMut(Progres
     }
     for loss in &report.losses {
         let damage = of_loss(loss);
-        if matches!(loss, Loss::TornTail { .. }) { &mut verified.notes } else { &mut verified.damage }.push(damage);
+        if loss.is_harmless() { &mut verified.notes } else { &mut verified.damage }.push(damage);
     }
     at.bytes = wal_bytes;
     progress(at);

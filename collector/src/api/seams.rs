@@ -46,11 +46,57 @@ pub trait Vitals: Send + Sync {
     /// Figures by section: an object of objects. Names end in their unit.
     fn status(&self) -> serde_json::Value;
 
+    /// What history lost, holds and refuses.
+    fn storage(&self) -> StorageInfo;
+
     /// Whether it takes frames and answers queries.
     ///
     /// # Errors
     /// Why not, in a sentence.
     fn ready(&self) -> Result<(), String>;
+}
+
+/// What history lost, holds and refuses.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StorageInfo {
+    /// What the start found damaged or missing, a sentence each.
+    pub losses: Vec<String>,
+    /// By agent, the largest first.
+    pub agents: Vec<RoomInfo>,
+    /// By metric, the largest first.
+    pub metrics: Vec<RoomInfo>,
+    /// Bytes of blocks that are no column's.
+    pub index_bytes: u64,
+    /// Agents of which a limit refused series.
+    pub refused: Vec<RefusedInfo>,
+}
+
+/// The room that somebody or something takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoomInfo {
+    /// The agent's or the metric's name; what the collector itself writes has the name of its table in brackets.
+    pub name: String,
+    /// Bytes in blocks.
+    pub block_bytes: u64,
+    /// Samples in blocks.
+    pub block_samples: u64,
+    /// Samples in memory and the log; none for metrics.
+    pub head_samples: u64,
+}
+
+/// Series of an agent that a limit refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedInfo {
+    /// The agent's name.
+    pub agent: String,
+    /// Declarations refused since the start.
+    pub refused_total: u64,
+    /// Which limit, in words.
+    pub limit: &'static str,
+    /// The label with the most values, how many they are, and among how many series.
+    pub explosion: Option<(String, usize, usize)>,
+    /// The series refused last.
+    pub last: String,
 }
 
 /// Snapshots for backups.

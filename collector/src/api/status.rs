@@ -13,12 +13,14 @@ use super::AppState;
 use super::agents::change;
 use super::envelope::{ApiError, Success};
 use super::rules::Receiver;
-use super::seams::{AgentState, AlertState};
+use super::seams::{AgentState, AlertState, RefusedInfo, RoomInfo, StorageInfo};
 use crate::access::Principal;
 use crate::clock::unix_ms;
 
 /// The release of Prometheus whose API this is; clients choose by it what they may ask.
 const PROMETHEUS_VERSION: &str = "3.0.0";
+/// Most agents, metrics, losses and refusals that an answer lists, the largest first.
+const ROOMS_MAX: usize = 100;
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// How the collector is.
@@ -32,8 +34,72 @@ pub(super) struct Status {
     agents: BTreeMap<&'static str, usize>,
     alerts: BTreeMap<&'static str, usize>,
     receivers: Vec<Receiver>,
+    storage: Storage,
     /// Figures by section, as the parts of the collector give them.
     sections: Value,
+}
+
+/// What history lost, holds and refuses.
+#[derive(Serialize)]
+struct Storage {
+    losses: Vec<String>,
+    agents: Vec<Room>,
+    agents_total: usize,
+    metrics: Vec<Room>,
+    metrics_total: usize,
+    index_bytes: u64,
+    refused: Vec<Refused>,
+}
+
+#[derive(Serialize)]
+struct Room {
+    name: String,
+    block_bytes: u64,
+    block_samples: u64,
+    head_samples: u64,
+}
+
+#[derive(Serialize)]
+struct Refused {
+    agent: String,
+    refused_total: u64,
+    limit: &'static str,
+    label: Option<String>,
+    label_values: Option<usize>,
+    series: Option<usize>,
+    last: String,
+}
+
+impl From<StorageInfo> for Storage {
+    fn from(info: StorageInfo) -> Self {
+        let (agents_total, metrics_total) = (info.agents.len(), info.metrics.len());
+        let rooms = |list: Vec<RoomInfo>| {
+            let room = |room: RoomInfo| Room {
+                name: room.name,
+                block_bytes: room.block_bytes,
+                block_samples: room.block_samples,
+                head_samples: room.head_samples,
+            };
+            list.into_iter().take(ROOMS_MAX).map(room).collect()
+        };
+        let refused = info.refused.into_iter().take(ROOMS_MAX).map(|refused| {
+            let (label, label_values, series) = match refused.explosion {
+                Some((label, values, series)) => (Some(label), Some(values), Some(series)),
+                None => (None, None, None),
+            };
+            let RefusedInfo { agent, refused_total, limit, last, .. } = refused;
+            Refused { agent, refused_total, limit, label, label_values, series, last }
+        });
+        Self {
+            losses: info.losses.into_iter().take(ROOMS_MAX).collect(),
+            agents: rooms(info.agents),
+            agents_total,
+            metrics: rooms(info.metrics),
+            metrics_total,
+            index_bytes: info.index_bytes,
+            refused: refused.collect(),
+        }
+    }
 }
 
 /// Whether the process lives.
@@ -73,6 +139,7 @@ pub(super) async fn status(State(shared): AppState) -> Success<Status> {
         agents: [AgentState::Connected, AgentState::Away, AgentState::Revoked].map(agents_in).into(),
         alerts: [AlertState::Firing, AlertState::Pending].map(alerts_in).into(),
         receivers: app.alarms.deliveries().into_iter().map(Receiver::from).collect(),
+        storage: app.vitals.storage().into(),
         sections: app.vitals.status(),
     })
 }

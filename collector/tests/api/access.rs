@@ -36,6 +36,7 @@ fn nothing_but_health_answers_without_a_token() {
         (Method::POST, "/api/v1/pitwatch/agents/db-1/revoke"),
         (Method::GET, "/api/v1/pitwatch/alerts"),
         (Method::GET, "/api/v1/pitwatch/status"),
+        (Method::POST, "/api/v1/pitwatch/snapshot"),
         (Method::GET, "/api/v1/pitwatch/tokens"),
         (Method::POST, "/api/v1/pitwatch/tokens"),
         (Method::DELETE, "/api/v1/pitwatch/tokens/x"),

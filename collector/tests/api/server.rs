@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use pitwatch_collector::access::{Access, Role, TokenRequest};
 use pitwatch_collector::api::{
     AgentInfo, AgentState, Alarms, AlertInfo, AlertState, App, EnrollTokenInfo, Fleet, FleetError, NewToken,
-    ReceiverStatus, RuleGroupInfo, RuleHealth, RuleInfo, RuleKind, Vitals,
+    ReceiverStatus, RefusedInfo, RoomInfo, RuleGroupInfo, RuleHealth, RuleInfo, RuleKind, Snapshots, StorageInfo,
+    Vitals,
 };
 use pitwatch_collector::clock::unix_ms;
 use pitwatch_collector::state::{self, Engine};
@@ -100,6 +101,7 @@ impl Server {
             fleet: world.clone(),
             alarms: world.clone(),
             vitals: world.clone(),
+            snapshots: world.clone(),
             agents_address: Some("watch.example:4717".to_owned()),
             started_ms: end_ms - 3_600_000,
         };
@@ -351,6 +353,12 @@ impl Alarms for World {
     }
 }
 
+impl Snapshots for World {
+    fn take(&self) -> Result<u64, String> {
+        Ok(4096)
+    }
+}
+
 impl Vitals for World {
     fn metrics_text(&self) -> String {
         "# TYPE pitwatch_collector_up gauge\npitwatch_collector_up 1\n".to_owned()
@@ -358,6 +366,23 @@ impl Vitals for World {
 
     fn status(&self) -> Value {
         serde_json::json!({ "wal": { "wal_bytes": 1024 } })
+    }
+
+    fn storage(&self) -> StorageInfo {
+        let room = |name: &str| RoomInfo { name: name.to_owned(), block_bytes: 9, block_samples: 4, head_samples: 2 };
+        StorageInfo {
+            losses: vec!["/x.blk: the footer is damaged".to_owned()],
+            agents: vec![room("db-1"), room("web-1")],
+            metrics: vec![room("node_load1")],
+            index_bytes: 7,
+            refused: vec![RefusedInfo {
+                agent: "web-1".to_owned(),
+                refused_total: 12,
+                limit: "too many",
+                explosion: Some(("path".to_owned(), 90, 100)),
+                last: "a{path=\"/1\"}".to_owned(),
+            }],
+        }
     }
 
     fn ready(&self) -> Result<(), String> {

@@ -28,17 +28,40 @@ fn the_newest_series_over_a_limit_are_refused_and_the_frame_is_taken() {
     let (history, mut appender, _) = open(&disk, &config);
     let (one, two) = (feeder(SourceName::agent("one"), 3), feeder(SourceName::agent("two"), 3));
     one.send_after(&mut appender, None);
-    let refused = history.stats().last_refused.unwrap();
-    assert_eq!((refused.limit, refused.series), (SeriesLimit::PerSource, Feeder::labels(0, 2)));
+    let refused = history.refused().remove(0);
+    let last = (refused.source, refused.count, refused.limit, refused.last);
+    assert_eq!(last, (one.name.clone(), 1, SeriesLimit::PerSource, Feeder::labels(0, 2)));
     two.send_after(&mut appender, None);
     let stats = history.stats();
-    assert_eq!(stats.last_refused.unwrap().limit, SeriesLimit::Total);
+    assert_eq!((history.refused()[1].count, history.refused()[1].limit), (2, SeriesLimit::Total));
     assert_eq!((stats.refused_series, stats.active_series, stats.samples_appended), (3, 3, 9));
     assert_eq!(contents(&history).len(), 3);
     appender.commit().unwrap();
     drop((history, appender));
     let (history, _, _) = open(&disk, &config);
     assert_eq!(contents(&history).len(), 3);
+}
+
+#[test]
+fn the_label_that_exploded_is_named() {
+    let disk = SimDisk::new(1);
+    let config = Config { series_per_source_max: 40, ..Config::default() };
+    let (history, mut appender, _) = open(&disk, &config);
+    let mut wild = Feeder::new(SourceName::agent("wild"));
+    wild.restart(0, &(0..60).collect::<Vec<_>>());
+    wild.tick(0, 1000, |_, _| 7);
+    wild.send_after(&mut appender, None);
+    assert_eq!(history.explosion(&SourceName::agent("tame")), None);
+    let name = wild.name.clone();
+    let seen = || history.explosion(&name).map(|found| (found.label, found.values, found.series));
+    // Slots stand in the label `s`; the metric name has three values.
+    assert_eq!(seen(), Some(("s".to_owned(), 40, 40)));
+    assert_eq!(history.refused()[0].count, 20);
+    appender.seal(0).unwrap().unwrap().run().unwrap();
+    wild.tick(0, 1000, |_, _| 7);
+    let mark = appender.mark(&wild.name, Lane::Metrics);
+    wild.send_after(&mut appender, mark);
+    assert_eq!(seen(), Some(("s".to_owned(), 40, 40)));
 }
 
 #[test]
