@@ -23,6 +23,18 @@ pub enum OpenError {
         #[source]
         source: io::Error,
     },
+    /// The disk does not give a log segment back. Nothing was changed.
+    #[error(
+        "cannot read {path}, which holds what was acknowledged last; if it stays so, restore from a backup, or move the \
+         file away to go on without it"
+    )]
+    Log {
+        /// The segment.
+        path: PathBuf,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
     /// A file of a later version of this program.
     #[error(
         "{path} has format version {found}, this program knows up to {known}: run the version that wrote it, or newer"

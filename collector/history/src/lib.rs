@@ -14,6 +14,7 @@
 //! - [`block`]: immutable files; `blocks`: their directory; `window`: aligned spans of time.
 //! - `seal`: from head to blocks; `compact`: from several blocks to one; `retention`: what goes.
 //! - [`rollup`]: what remains of samples by the minute and by the hour.
+//! - [`logs`]: log lines, in files of their own.
 //! - [`verify`](verify()): every byte read, without a change; `snapshot`: all files at one moment, for backups.
 //! - `history`: queries; `stats`: figures; `usage`: who and what takes the room; `refused`: what the limits
 //!   refused.
@@ -30,6 +31,7 @@ mod history;
 mod index;
 mod ingest;
 mod job;
+pub mod logs;
 mod matchers;
 mod recovery;
 mod refused;

@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::error::OpenError;
 use crate::history::{History, write};
 use crate::ingest::Ingest;
+use crate::logs::LOGS_DIR;
 use crate::rollup::{Known, Rolling, Rollup, file_number, floor_of};
 use crate::source::SourceName;
 use crate::stats::Counters;
@@ -28,8 +29,8 @@ pub(crate) const WAL_DIR: &str = "wal";
 pub(crate) const BLOCKS_DIR: &str = "blocks";
 /// Where the rollup files are.
 pub(crate) const ROLLUPS_DIR: &str = "rollups";
-/// All of them. What is linked or copied in this order fits together.
-pub(crate) const DIRS: [&str; 3] = [WAL_DIR, BLOCKS_DIR, ROLLUPS_DIR];
+/// All of them, and log lines'. What is linked or copied in this order fits together.
+pub(crate) const DIRS: [&str; 4] = [WAL_DIR, BLOCKS_DIR, ROLLUPS_DIR, LOGS_DIR];
 
 /// What [`crate::History::open`] found.
 #[derive(Debug, Default)]

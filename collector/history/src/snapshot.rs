@@ -13,7 +13,9 @@ use crate::appender::Appender;
 use crate::blocks::TEMPORARY_SUFFIX;
 use crate::error::SnapshotError;
 use crate::history::read;
+use crate::logs::LOGS_DIR;
 use crate::recovery::{DIRS, WAL_DIR};
+use crate::rollup::floor_of;
 
 /// How often a snapshot begins anew because a background job removed a file under it.
 const TRIES: usize = 10;
@@ -79,7 +81,9 @@ impl Appender {
                 let path = from.join(name);
                 let (kind, counts) = match dir {
                     WAL_DIR => (FileKind::Log, self.wal.durable_len(name)),
-                    _ if opened.contains(&path) => (FileKind::Immutable, None),
+                    // Log lines are opened by a store of their own, and a floor is all in its name.
+                    LOGS_DIR => (FileKind::Immutable, None),
+                    _ if opened.contains(&path) || floor_of(name).is_some() => (FileKind::Immutable, None),
                     _ => (FileKind::Unopened, None),
                 };
                 let linked = to.join(dir).join(name);

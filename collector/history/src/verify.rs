@@ -16,7 +16,8 @@ use crate::block::{Block, BlockError, ColumnDamage};
 use crate::config::Config;
 use crate::error::OpenError;
 use crate::history::{History, read, write};
-use crate::recovery::{self, DIRS, Loss, ROLLUPS_DIR, RecoveryReport, WAL_DIR};
+use crate::logs::{self, LOGS_DIR, LogError, LogLoss};
+use crate::recovery::{self, BLOCKS_DIR, DIRS, Loss, ROLLUPS_DIR, RecoveryReport, WAL_DIR};
 use crate::rollup::Rollup;
 use read_only::ReadOnly;
 
@@ -44,6 +45,8 @@ pub struct Verified {
     pub bytes: u64,
     /// Samples that were decoded, those of the log among them.
     pub samples: u64,
+    /// Log lines that were unpacked.
+    pub lines: u64,
     /// What is not as it was written. Empty if the store is sound.
     pub damage: Vec<Damage>,
     /// What a crash leaves and a start mends; nothing acknowledged is lost by it.
@@ -80,7 +83,9 @@ pub fn verify(disk: &Arc<dyn Disk>, dir: &Path, progress: &mut dyn FnMut(Progres
     let mut tries = 1;
     loop {
         match try_verify(disk, dir, progress) {
-            Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound && tries < TRIES => {
+            Err(OpenError::Io { source, .. } | OpenError::Log { source, .. })
+                if source.kind() == io::ErrorKind::NotFound && tries < TRIES =>
+            {
                 tries += 1;
             }
             done => return done,
@@ -166,6 +171,16 @@ fn try_verify(disk: &Arc<dyn Disk>, dir: &Path, progress: &mut dyn FnMut(Progres
         at.bytes = begun + file.bytes();
         progress(at);
     }
+    let mut lines = |bytes: u64| {
+        at.bytes += bytes;
+        progress(at);
+    };
+    let logs = logs::verify(&*history.disk, dir, &mut lines);
+    let logs = logs.map_err(|source| OpenError::Io { action: "list", path: dir.join(LOGS_DIR), source })?;
+    verified.lines = logs.lines;
+    verified.damage.extend(logs.losses.iter().map(of_lines));
+    at.bytes = at.total_bytes;
+    progress(at);
     Ok(verified)
 }
 
@@ -177,8 +192,9 @@ fn size(disk: &dyn Disk, dir: &Path) -> Result<(u64, u64), OpenError> {
         move |source| OpenError::Io { action, path, source }
     };
     let (mut files, mut bytes) = (0, 0);
+    let needed = dir.ends_with(WAL_DIR) || dir.ends_with(BLOCKS_DIR);
     let names = match disk.list(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound && dir.ends_with(ROLLUPS_DIR) => Vec::new(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !needed => Vec::new(),
         names => names.map_err(io("list", dir))?,
     };
     for name in names {
@@ -254,6 +270,16 @@ fn of_column(history: &History, block: &Block, damage: &ColumnDamage) -> Damage 
         lost: format!("{} samples of {whose} from {min} to {max} ms", damage.samples),
         advice: RESTORE_BLOCK,
     }
+}
+
+fn of_lines(loss: &LogLoss) -> Damage {
+    let (path, part) = match &loss.error {
+        LogError::Io { path, source, .. } => (path, source.to_string()),
+        LogError::Damaged { path, part } => (path, part.to_string()),
+        LogError::Newer { path, found, known } => return newer(path.clone(), *found, *known),
+    };
+    let lost = loss.lines.map_or("all its lines".to_owned(), |lines| format!("{lines} lines"));
+    Damage { path: Some(path.clone()), part, lost, advice: RESTORE_OR_DELETE }
 }
 
 fn newer(path: PathBuf, found: u32, known: u32) -> Damage {

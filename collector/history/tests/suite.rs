@@ -4,9 +4,11 @@
 //! - `model`: random operations against the model.
 //! - `crash`: the same with power cuts, failing syncs and a full disk: what was acknowledged is there once.
 //! - `damage`: files cut and bits flipped.
+//! - `faults`: a disk that refuses; files cut or flipped.
 //! - `fixtures`: files of every version of the formats.
 //! - `rollup`: buckets against the samples they stand for.
 //! - `limits`: series limits, backlog, retention, and when a head is sealed.
+//! - `logs`: log lines.
 //! - `operations`: verification, snapshots, usage.
 
 // The helpers of these tests are not in test functions, where clippy.toml allows it.
@@ -18,10 +20,14 @@ mod common;
 mod crash;
 #[path = "suite/damage.rs"]
 mod damage;
+#[path = "suite/faults.rs"]
+mod faults;
 #[path = "suite/fixtures.rs"]
 mod fixtures;
 #[path = "suite/limits.rs"]
 mod limits;
+#[path = "suite/logs.rs"]
+mod logs;
 #[path = "suite/model.rs"]
 mod model;
 #[path = "suite/operations.rs"]

@@ -149,7 +149,9 @@ impl Copier<'_> {
         {
             if file.kind == Kind::Unopened {
                 let name = file.path.display();
-                copied.warnings.push(format!("{name} is damaged here; the backup keeps the copy that it has"));
+                copied.warnings.push(format!(
+                    "{name} is not open here, damaged or being replaced: the backup keeps the copy that it has"
+                ));
             }
             copied.bytes += known.bytes;
             self.meter.show(copied.bytes, self.total);

@@ -2,7 +2,8 @@
 //!
 //! - [`Disk`], [`DiskFile`]: what the write-ahead log, block files, spool and state engine ask of a disk.
 //! - [`real`]: the operating system's files.
-//! - [`sim`]: a disk in memory that can be cut at any moment, run full, fail an fsync or flip a bit.
+//! - [`sim`]: a disk in memory that can be cut at any moment, run full, fail a read, a write
+//!   or an fsync, or flip a bit.
 
 pub mod real;
 pub mod sim;

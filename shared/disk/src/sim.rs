@@ -34,6 +34,9 @@ struct Inner {
     generation: u64,
     capacity_bytes: u64,
     failing_syncs: u32,
+    failing_writes: u32,
+    /// Reads that succeed yet, and how many fail after them.
+    failing_reads: (u32, u32),
     /// Changes until the power goes by itself.
     changes_left: Option<u64>,
     dark: bool,
@@ -102,6 +105,8 @@ impl SimDisk {
             generation: 0,
             capacity_bytes: u64::MAX,
             failing_syncs: 0,
+            failing_writes: 0,
+            failing_reads: (0, 0),
             changes_left: None,
             dark: false,
         })))
@@ -143,6 +148,16 @@ impl SimDisk {
     /// The next `count` syncs fail with an I/O error.
     pub fn fail_syncs(&self, count: u32) {
         self.lock().failing_syncs = count;
+    }
+
+    /// The next `count` writes fail with an I/O error, each after a random part of its bytes.
+    pub fn fail_writes(&self, count: u32) {
+        self.lock().failing_writes = count;
+    }
+
+    /// After `after` more reads the next `count` fail with an I/O error.
+    pub fn fail_reads(&self, after: u32, count: u32) {
+        self.lock().failing_reads = (after, count);
     }
 
     /// Flips one bit of a file, on the disk and in the running system's view.
@@ -318,6 +333,14 @@ fn file(inner: &mut Inner, id: u64) -> &mut FileState {
 impl DiskFile for SimFile {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         self.with(false, |inner| {
+            match &mut inner.failing_reads {
+                (0, 0) => {}
+                (0, left) => {
+                    *left -= 1;
+                    return Err(io::Error::other("simulated read failure"));
+                }
+                (after, _) => *after -= 1,
+            }
             let live = &file(inner, self.file).live;
             let from = usize::try_from(offset).map_err(io::Error::other)?;
             let bytes = live.get(from..).and_then(|rest| rest.get(..buf.len()));
@@ -328,17 +351,24 @@ impl DiskFile for SimFile {
 
     fn write_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
         self.with(true, |inner| {
+            let fails = inner.failing_writes > 0;
+            inner.failing_writes = inner.failing_writes.saturating_sub(1);
+            let short = if fails { inner.random.below(buf.len() as u64 + 1) as usize } else { buf.len() };
             let free = inner.capacity_bytes.saturating_sub(inner.used_bytes());
             let state = file(inner, self.file);
             let from = usize::try_from(offset).map_err(io::Error::other)?;
             let growth = (from + buf.len()).saturating_sub(state.live.len()) as u64;
             let lost = usize::try_from(growth.saturating_sub(free)).map_err(io::Error::other)?;
-            let bytes = buf[..buf.len().saturating_sub(lost)].to_vec();
+            let bytes = buf[..buf.len().saturating_sub(lost).min(short)].to_vec();
             let whole = bytes.len() == buf.len();
             let change = Change::Bytes(from, bytes);
             apply(&mut state.live, &change);
             state.pending.push(Write { change, doomed: false });
-            if whole { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+            match (fails, whole) {
+                (true, _) => Err(io::Error::other("simulated write failure")),
+                (false, true) => Ok(()),
+                (false, false) => Err(io::ErrorKind::StorageFull.into()),
+            }
         })
     }
 
@@ -485,6 +515,21 @@ mod tests {
         assert_eq!(disk.free_bytes(Path::new("dir")).unwrap(), 0);
         file.set_len(4).unwrap();
         file.write_at(4, &[2; 4]).unwrap();
+    }
+
+    #[test]
+    fn writes_and_reads_fail_as_often_as_was_said() {
+        let disk = SimDisk::new(1);
+        let file = disk.create(&path("a")).unwrap();
+        disk.fail_writes(1);
+        assert!(file.write_at(0, &[1; 100]).is_err());
+        assert!(file.len().unwrap() <= 100);
+        file.write_at(0, &[2; 100]).unwrap();
+        disk.fail_reads(0, 1);
+        let mut buf = [0; 100];
+        assert!(file.read_at(0, &mut buf).is_err());
+        file.read_at(0, &mut buf).unwrap();
+        assert_eq!(buf, [2; 100]);
     }
 
     #[test]

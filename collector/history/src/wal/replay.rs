@@ -42,7 +42,7 @@ pub(crate) fn replay(
     for link in chain {
         let path = segment_path(dir, link.number);
         let read = read_segment(disk, &path, link.counts, |record| each(record, report));
-        let read = read.map_err(|source| OpenError::Io { action: "read", path: path.clone(), source })?;
+        let read = read.map_err(|source| OpenError::Log { path: path.clone(), source })?;
         report.segments += 1;
         replayed.bytes += read.good;
         replayed.previous = Some((link.number, read.good));
@@ -133,9 +133,10 @@ fn header(disk: &dyn Disk, path: &Path) -> Result<(Option<Header>, u64), OpenErr
         if len < HEADER_BYTES as u64 {
             return Ok((false, len));
         }
-        Ok((file.read_at(0, &mut bytes).is_ok(), len))
+        file.read_at(0, &mut bytes)?;
+        Ok((true, len))
     });
-    let (whole, len) = read.map_err(|source| OpenError::Io { action: "open", path: path.to_owned(), source })?;
+    let (whole, len) = read.map_err(|source| OpenError::Log { path: path.to_owned(), source })?;
     if !whole {
         return Ok((None, len));
     }
@@ -180,17 +181,18 @@ fn read_segment(
         };
         good += at as u64;
         buffer.drain(..at);
-        if good + needs as u64 > end || !fill(&*file, good, end, needs, &mut buffer) {
+        if good + needs as u64 > end {
             return Ok(Read { good, len });
         }
+        fill(&*file, good, end, needs, &mut buffer)?;
     }
 }
 
-/// Extends `buffer`, which holds the file from `from`, to at least `needs` bytes. A place that cannot be read is as
-/// bad as a damaged one.
-fn fill(file: &dyn DiskFile, from: u64, end: u64, needs: usize, buffer: &mut Vec<u8>) -> bool {
+/// Extends `buffer`, which holds the file from `from`, to at least `needs` bytes. A place that cannot be read is not taken
+/// for a damaged one: what seems to be the log's end is cut off, and the disk may give it back the next time.
+fn fill(file: &dyn DiskFile, from: u64, end: u64, needs: usize, buffer: &mut Vec<u8>) -> io::Result<()> {
     let have = buffer.len();
     let left = usize::try_from(end - from).unwrap_or(usize::MAX);
     buffer.resize(needs.max(READ_BYTES).min(left), 0);
-    file.read_at(from + have as u64, &mut buffer[have..]).is_ok()
+    file.read_at(from + have as u64, &mut buffer[have..])
 }
