@@ -20,9 +20,9 @@ use super::chunk::{Chunk, Open};
 use super::file::{FileWriter, LogFile, LogLoss};
 use super::format::Place;
 use super::{LINE_MAX_BYTES, LOGS_DIR, LogConfig, LogError, STREAMS_MAX};
+use crate::blocks::TEMPORARY_SUFFIX;
 use crate::history::{read, write};
 use crate::index::{Index, SeriesId};
-use crate::blocks::TEMPORARY_SUFFIX;
 
 const SUFFIX: &str = ".log";
 /// Estimated memory of a stream without its lines.
