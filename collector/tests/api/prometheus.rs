@@ -66,10 +66,14 @@ fn range_queries_answer_in_prometheus_shape() {
     let stats = &answer["data"]["stats"];
     assert!(stats["samples"]["totalQueryableSamples"].as_u64().unwrap() > 0);
     assert!(stats["timings"]["execTotalTime"].as_f64().unwrap() > 0.0);
+    assert_eq!(stats["pitwatch"]["tiers"], "raw");
     assert_eq!(
         (&stats["pitwatch"]["series"], &stats["pitwatch"]["samples"]),
         (&json!(2), &stats["samples"]["totalQueryableSamples"])
     );
+    let by_minutes = [form[0], form[1], form[2], form[3], ("tier", "1m"), ("stats", "all")];
+    let answer = server.post_form("/api/v1/query_range", &by_minutes).json();
+    assert_eq!(answer["data"]["stats"]["pitwatch"]["tiers"], "1m");
 
     let range = |start: i64, end: i64, step: &str| {
         let (start, end) = (start.to_string(), end.to_string());
@@ -91,7 +95,7 @@ fn errors_have_their_type_and_status() {
     let error = |path: &str, pairs: &[(&str, &str)]| server.get(&format!("{path}?{}", encode(pairs))).error();
     // Path, parameters, status, type, part of the text.
     type Case = (&'static str, &'static [(&'static str, &'static str)], u16, &'static str, &'static str);
-    let cases: [Case; 12] = [
+    let cases: [Case; 13] = [
         ("/api/v1/query", &[("query", "sum(")], 400, "bad_data", "invalid parameter \"query\": 1:5: parse error"),
         ("/api/v1/query", &[], 400, "bad_data", "invalid parameter \"query\""),
         (
@@ -110,6 +114,7 @@ fn errors_have_their_type_and_status() {
         ),
         ("/api/v1/query", &[("query", "1"), ("limit", "-1")], 400, "bad_data", "limit must be non-negative"),
         ("/api/v1/query", &[("query", "1"), ("lookback_delta", "0")], 400, "bad_data", "lookback_delta"),
+        ("/api/v1/query", &[("query", "1"), ("tier", "5m")], 400, "bad_data", "it must be raw, 1m or 1h"),
         ("/api/v1/query", &[("query", "1"), ("time", "1e300")], 400, "bad_data", "valid timestamp"),
         ("/api/v1/query_range", &[("query", "1"), ("start", "0"), ("end", "1")], 400, "bad_data", "\"step\""),
         (

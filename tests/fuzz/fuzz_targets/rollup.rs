@@ -1,0 +1,15 @@
+//! Parts of a rollup file without their checksums.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use pitwatch_history::rollup::format;
+
+fuzz_target!(|input: &[u8]| {
+    let _ = format::Footer::parse(input, input.len() as u64);
+    if let Some((&count, rest)) = input.split_first() {
+        let count = usize::from(count);
+        let (_, times) = format::try_parts(rest, count);
+        assert!(times == 0 || times == count);
+    }
+});
