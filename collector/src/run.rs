@@ -99,6 +99,9 @@ pub async fn run(
         samples = recovery.samples,
         "history open"
     );
+    if recovery.is_uncatalogued && recovery.blocks + recovery.segments > 0 {
+        info!("no catalog of what there should be: files that are missing as a whole were not noticed; made anew");
+    }
     for loss in &recovery.losses {
         warn!("recovery: {loss}");
     }

@@ -31,6 +31,8 @@ pub struct Appender {
     pub(crate) history: Arc<History>,
     ingest: Ingest,
     pub(crate) wal: wal::Writer,
+    /// The last segment that the catalog names.
+    noted_segment: Option<u64>,
     /// When the head began to collect, by the clock given to [`Appender::maintain`].
     head_begun_ms: Option<i64>,
     /// When the blocks were last looked at for a compaction, by the same clock.
@@ -54,7 +56,8 @@ impl History {
 
 impl Appender {
     pub(crate) fn new(history: Arc<History>, ingest: Ingest, wal: wal::Writer) -> Self {
-        let mut appender = Self { history, ingest, wal, head_begun_ms: None, compacted_ms: None };
+        let mut appender =
+            Self { history, ingest, noted_segment: wal.last(), wal, head_begun_ms: None, compacted_ms: None };
         for source in appender.ingest.sources_mut() {
             source.durable = source.taken;
         }
@@ -102,6 +105,7 @@ impl Appender {
         match committed {
             Ok(()) => {
                 count(&self.history.counters.commits);
+                self.note_segment();
                 for source in self.ingest.sources_mut() {
                     source.durable = source.taken;
                 }
@@ -195,6 +199,7 @@ impl Appender {
         let rotated = self.wal.rotate(&self.ingest.checkpoint());
         self.note_wal();
         let last_segment = rotated?;
+        self.note_segment();
         self.head_begun_ms = Some(now_ms);
         let Some(last_segment) = last_segment else { return Ok(None) };
         let frozen = {
@@ -251,6 +256,15 @@ impl Appender {
             };
         }
         (bytes, span.map_or(0, |(min, max)| max.saturating_sub(min)))
+    }
+
+    /// Notes the segment that was committed to last, if it is another one.
+    fn note_segment(&mut self) {
+        let segment = self.wal.last();
+        if self.noted_segment != segment {
+            self.noted_segment = segment;
+            self.history.blocks.catalog.note(|known| known.segment = segment);
+        }
     }
 
     fn note_wal(&self) {

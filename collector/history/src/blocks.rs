@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pitwatch_disk::{Disk, DiskFile};
 
 use crate::block;
+use crate::catalog::Catalog;
 use crate::error::BuildError;
 
 /// Ends the name of a block that is not whole yet.
@@ -20,6 +21,7 @@ pub(crate) struct BlockDir {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     next_number: AtomicU64,
+    pub(crate) catalog: Catalog,
     /// Files that should be gone: nothing new is written before they are, as a restart would take them for blocks.
     leftovers: Mutex<Vec<PathBuf>>,
 }
@@ -35,7 +37,8 @@ pub(crate) struct Building<'a> {
 
 impl BlockDir {
     pub(crate) fn new(disk: Arc<dyn Disk>, path: PathBuf) -> Self {
-        Self { disk, path, next_number: AtomicU64::new(1), leftovers: Mutex::default() }
+        let catalog = Catalog::new(disk.clone(), &path);
+        Self { disk, path, next_number: AtomicU64::new(1), catalog, leftovers: Mutex::default() }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -62,6 +65,12 @@ impl BlockDir {
         if paths.is_empty() {
             return;
         }
+        // Before they go: nobody is to miss them.
+        self.catalog.note(|known| {
+            for number in paths.iter().filter_map(|path| number_at(path)) {
+                known.blocks.remove(&number);
+            }
+        });
         let is_gone = |path: &Path| match self.disk.remove(path) {
             Err(error) => error.kind() == io::ErrorKind::NotFound,
             Ok(()) => true,
@@ -122,7 +131,9 @@ impl Building<'_> {
 
     /// The files that have a name stay.
     pub(crate) fn keep(mut self) {
-        self.named.clear();
+        let named = std::mem::take(&mut self.named);
+        let numbers = named.iter().filter_map(|path| number_at(path));
+        self.dir.catalog.note(|known| known.blocks.extend(numbers));
     }
 
     fn temporary(&self, number: u64) -> PathBuf {
@@ -136,6 +147,11 @@ impl Drop for Building<'_> {
         // The last first: the block that completes a seal may not outlive the others.
         self.dir.remove(self.named.iter().rev().chain(&unnamed).map(PathBuf::as_path));
     }
+}
+
+/// The number of the block at a path.
+fn number_at(path: &Path) -> Option<u64> {
+    block::number_of(path.file_name()?.to_str()?)
 }
 
 fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BuildError + use<> {

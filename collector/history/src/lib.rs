@@ -11,7 +11,7 @@
 //! - `head`: samples in memory; `index`: labels to series; `matchers`: what a selector means.
 //! - [`wal`]: the write-ahead log; `recovery`: opening a store.
 //! - [`job`](Job): work for a thread of its own.
-//! - [`block`]: immutable files; `blocks`: their directory; `window`: aligned spans of time.
+//! - [`block`]: immutable files; `blocks`: their directory; `catalog`: which there should be; `window`: aligned spans of time.
 //! - `seal`: from head to blocks; `compact`: from several blocks to one; `retention`: what goes.
 //! - [`rollup`]: what remains of samples by the minute and by the hour.
 //! - [`logs`]: log lines, in files of their own.
@@ -23,6 +23,7 @@ mod appender;
 pub mod block;
 mod blocks;
 mod bytes;
+mod catalog;
 mod compact;
 mod config;
 mod error;

@@ -12,13 +12,14 @@ use pitwatch_disk::Disk;
 use crate::appender::Appender;
 use crate::block::{self, BlockError, Loaded};
 use crate::blocks::{BlockDir, TEMPORARY_SUFFIX};
+use crate::catalog::{self, Known, Parsed};
 use crate::compact::Compaction;
 use crate::config::Config;
 use crate::error::OpenError;
 use crate::history::{History, write};
 use crate::ingest::Ingest;
 use crate::logs::LOGS_DIR;
-use crate::rollup::{Known, Rolling, Rollup, file_number, floor_of};
+use crate::rollup::{self, Rolling, Rollup, file_number, floor_of};
 use crate::source::SourceName;
 use crate::stats::Counters;
 use crate::wal;
@@ -51,6 +52,9 @@ pub struct RecoveryReport {
     pub duplicates: u64,
     /// What is damaged or missing. Empty after a clean stop, and after most crashes but for a torn tail.
     pub losses: Vec<Loss>,
+    /// There is no catalog that says which files there should be, as in a store of an earlier version or after a full
+    /// disk: one that is missing as a whole was not noticed.
+    pub is_uncatalogued: bool,
 }
 
 /// Something that opening did not find whole.
@@ -93,6 +97,13 @@ pub enum Loss {
     },
     /// A block or rollup file that cannot be opened; it was left in place, its samples are not to be had from it.
     Block(BlockError),
+    /// A block that is not there, though nothing let it go.
+    MissingBlock {
+        /// The directory of blocks.
+        dir: PathBuf,
+        /// Its number, with which its name began.
+        number: u64,
+    },
 }
 
 impl Loss {
@@ -113,13 +124,18 @@ impl fmt::Display for Loss {
                 write!(f, "{}: damaged at byte {offset}, {bytes} bytes of the log are lost", path.display())
             }
             Self::Header { path } => write!(f, "{}: damaged header, its records were replayed", path.display()),
-            Self::MissingSegment { path } => write!(f, "{}: missing, though a later segment needs it", path.display()),
+            Self::MissingSegment { path } => write!(f, "{}: missing, though it was written", path.display()),
             Self::Frames { source: Some(source), count } => {
                 write!(f, "{count} frames of {} follow on lost ones and were left out", source.name)
             }
             Self::Frames { source: None, count } => {
                 write!(f, "{count} frames of sources whose names are lost were left out")
             }
+            Self::MissingBlock { dir, number } => write!(
+                f,
+                "{}/{number:08}-*.blk: missing; restore it from a backup, or do without its samples",
+                dir.display()
+            ),
             Self::Block(error) => write!(f, "{error}"),
         }
     }
@@ -172,7 +188,8 @@ pub(crate) fn replay(
 ) -> Result<(Ingest, wal::replay::Replayed), OpenError> {
     let mut ingest = Ingest::new(history.clone());
     let dir = history.dir.join(WAL_DIR);
-    let replayed = wal::replay::replay(&*history.disk, &dir, sealed_through, report, |record, report| {
+    let noted = history.blocks.catalog.segment();
+    let replayed = wal::replay::replay(&*history.disk, &dir, sealed_through, noted, report, |record, report| {
         ingest.replay(record, report);
         after_each(&mut ingest, report.samples);
     })?;
@@ -192,6 +209,8 @@ pub(crate) fn open_blocks(history: &History, report: &mut RecoveryReport) -> Res
     let segments = history.disk.list(&history.dir.join(WAL_DIR)).map_err(io("list"))?;
     let mut numbered: Vec<_> = names.iter().filter_map(|name| Some((block::number_of(name)?, name))).collect();
     numbered.sort_unstable();
+    let present = numbered.iter().map(|(number, _)| *number).collect();
+    check_catalog(history, &present, report)?;
     history.blocks.numbers_through(numbered.last().map_or(0, |(last, _)| *last));
     let mut blocks = Vec::with_capacity(numbered.len());
     let (mut replaced, mut sealed_through) = (BTreeSet::<u64>::new(), None);
@@ -223,6 +242,28 @@ pub(crate) fn open_blocks(history: &History, report: &mut RecoveryReport) -> Res
     Ok(sealed_through)
 }
 
+/// Names the blocks that should be there and are not; from then on what there is should be there.
+fn check_catalog(history: &History, present: &BTreeSet<u64>, report: &mut RecoveryReport) -> Result<(), OpenError> {
+    let catalog = &history.blocks.catalog;
+    let found = catalog.read().map_err(|source| OpenError::Io { action: "read", path: catalog.path(), source })?;
+    let known = match found {
+        Some(Parsed::Newer(found)) => {
+            return Err(OpenError::Newer { path: catalog.path(), found, known: catalog::VERSION });
+        }
+        Some(Parsed::Known(known)) => known,
+        None | Some(Parsed::Damaged) => {
+            report.is_uncatalogued = true;
+            Known::default()
+        }
+    };
+    for number in known.blocks.difference(present) {
+        report.losses.push(Loss::MissingBlock { dir: history.blocks.path().to_owned(), number: *number });
+    }
+    history.blocks.numbers_through(known.blocks.last().copied().unwrap_or(0));
+    catalog.note(|now| *now = Known { blocks: present.clone(), ..known });
+    Ok(())
+}
+
 /// Opens every rollup file.
 pub(crate) fn open_rollups(history: &History, dir: &Path, report: &mut RecoveryReport) -> Result<(), OpenError> {
     let names = match history.disk.list(dir) {
@@ -236,7 +277,7 @@ pub(crate) fn open_rollups(history: &History, dir: &Path, report: &mut RecoveryR
     let floor = names.iter().filter_map(|name| floor_of(name)).max();
     history.rolling.floor_ms.store(floor.unwrap_or(i64::MIN), Ordering::Relaxed);
     let numbered = names.iter().filter_map(|name| Some((file_number(name)?, name)));
-    let mut known = Known::default();
+    let mut known = rollup::Known::default();
     let (mut rollups, mut next) = (Vec::new(), 1);
     for (number, name) in numbered {
         next = next.max(number + 1);

@@ -11,6 +11,7 @@ use rustc_hash::FxHashSet;
 
 use crate::appender::Appender;
 use crate::blocks::TEMPORARY_SUFFIX;
+use crate::catalog;
 use crate::error::SnapshotError;
 use crate::history::read;
 use crate::logs::LOGS_DIR;
@@ -77,7 +78,9 @@ impl Appender {
         for dir in DIRS {
             let from = history.dir.join(dir);
             let names = history.disk.list(&from).map_err(at("list", &from))?;
-            for name in names.iter().filter(|name| !name.ends_with(TEMPORARY_SUFFIX)) {
+            // A background job may change the catalog meanwhile; a store without one makes it anew.
+            let is_wanted = |name: &&String| !name.ends_with(TEMPORARY_SUFFIX) && **name != catalog::FILE;
+            for name in names.iter().filter(is_wanted) {
                 let path = from.join(name);
                 let (kind, counts) = match dir {
                     WAL_DIR => (FileKind::Log, self.wal.durable_len(name)),

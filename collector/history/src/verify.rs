@@ -34,6 +34,7 @@ const RESTORE_ROLLUP: &str =
     "restore the file from a backup, or delete it: it is made anew as far as what it was made of is still there";
 const RESTORE_STORE: &str = "restore from a backup, or start the collector: it goes on with what is whole";
 const START: &str = "nothing: the next start cuts it off";
+const MADE_ANEW: &str = "nothing: the next start makes it anew";
 const UPGRADE: &str = "run the version that wrote it, or a newer one";
 
 /// What a verification found.
@@ -82,7 +83,7 @@ pub struct Progress {
 pub fn verify(disk: &Arc<dyn Disk>, dir: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Verified, OpenError> {
     let mut tries = 1;
     loop {
-        match try_verify(disk, dir, progress) {
+        match try_verify(disk, dir, tries == TRIES, progress) {
             Err(OpenError::Io { source, .. } | OpenError::Log { source, .. })
                 if source.kind() == io::ErrorKind::NotFound && tries < TRIES =>
             {
@@ -93,7 +94,13 @@ pub fn verify(disk: &Arc<dyn Disk>, dir: &Path, progress: &mut dyn FnMut(Progres
     }
 }
 
-fn try_verify(disk: &Arc<dyn Disk>, dir: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Verified, OpenError> {
+/// Unless it `is_last`, a try ends where files seem to be missing: a collector at work may have replaced them.
+fn try_verify(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    is_last: bool,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Verified, OpenError> {
     let disk: Arc<dyn Disk> = Arc::new(ReadOnly(disk.clone()));
     let mut verified = Verified::default();
     let mut at = Progress::default();
@@ -119,8 +126,12 @@ fn try_verify(disk: &Arc<dyn Disk>, dir: &Path, progress: &mut dyn FnMut(Progres
         verified.damage.push(newer(path, found, known));
         return Ok(verified);
     }
-    let gone = |loss: &&Loss| matches!(loss, Loss::Block(BlockError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound);
-    if report.losses.iter().any(|loss| gone(&loss)) {
+    let gone = |loss: &Loss| match loss {
+        Loss::Block(BlockError::Io { source, .. }) => source.kind() == io::ErrorKind::NotFound,
+        Loss::MissingBlock { .. } => true,
+        _ => false,
+    };
+    if !is_last && report.losses.iter().any(gone) {
         return Err(OpenError::Io {
             action: "open the blocks in",
             path: dir.to_owned(),
@@ -142,6 +153,14 @@ fn try_verify(disk: &Arc<dyn Disk>, dir: &Path, progress: &mut dyn FnMut(Progres
         Err(OpenError::Newer { path, found, known }) => verified.damage.push(newer(path, found, known)),
         Err(error) => return Err(error),
         Ok(_) => verified.samples += report.samples,
+    }
+    if report.is_uncatalogued && verified.files > 0 {
+        verified.notes.push(Damage {
+            path: Some(history.blocks.catalog.path()),
+            part: "missing or damaged".to_owned(),
+            lost: "nothing; but files that are missing as a whole cannot be told".to_owned(),
+            advice: MADE_ANEW,
+        });
     }
     for loss in &report.losses {
         let damage = of_loss(loss);
@@ -306,6 +325,11 @@ fn of_loss(loss: &Loss) -> Damage {
         Loss::Frames { source, count } => {
             let whose = source.as_ref().map_or("sources whose names are lost".to_owned(), |s| s.name.to_string());
             (None, "the log".to_owned(), format!("{count} frames of {whose}"), RESTORE_STORE)
+        }
+        Loss::MissingBlock { dir, number } => {
+            let path = dir.join(format!("{number:08}-*.blk"));
+            let (part, lost) = ("the whole file".to_owned(), "its samples".to_owned());
+            return Damage { path: Some(path), part, lost, advice: RESTORE_STORE };
         }
         Loss::Block(error) => return of_block_error(error),
     };

@@ -71,6 +71,12 @@ impl Writer {
         record::put(&mut self.pending, record);
     }
 
+    /// The last segment that something was committed to.
+    pub(crate) fn last(&self) -> Option<u64> {
+        let current = self.segment.as_ref().map(|segment| segment.number);
+        current.or(self.previous.map(|(number, _)| number))
+    }
+
     pub(crate) fn pending_bytes(&self) -> u64 {
         self.pending.len() as u64
     }

@@ -26,17 +26,24 @@ pub(crate) struct Replayed {
 }
 
 /// Calls `each` with every record after segment `sealed_through`, in order, and removes segments that do not count.
+/// Something was committed to segment `noted`.
 pub(crate) fn replay(
     disk: &dyn Disk,
     dir: &Path,
     sealed_through: Option<u64>,
+    noted: Option<u64>,
     report: &mut RecoveryReport,
     mut each: impl FnMut(Record<'_>, &mut RecoveryReport),
 ) -> Result<Replayed, OpenError> {
     let listed = disk.list(dir).map_err(|source| OpenError::Io { action: "list", path: dir.to_owned(), source })?;
     let numbers: BTreeSet<u64> = listed.iter().filter_map(|name| segment_number(name)).collect();
-    let next_number = numbers.last().copied().max(sealed_through).map_or(1, |last| last + 1);
+    let next_number = numbers.last().copied().max(sealed_through).max(noted).map_or(1, |last| last + 1);
     let chain = chain(disk, dir, &numbers, sealed_through, report)?;
+    // The end of the log is gone, or was cut to nothing.
+    let last = chain.last().map(|link| link.number).max(sealed_through);
+    if let Some(noted) = noted.filter(|noted| last < Some(*noted)) {
+        report.losses.push(Loss::MissingSegment { path: segment_path(dir, noted) });
+    }
     let kept: BTreeSet<u64> = chain.iter().map(|link| link.number).collect();
     let mut replayed = Replayed { previous: None, next_number, bytes: 0 };
     for link in chain {

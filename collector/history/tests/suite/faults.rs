@@ -1,4 +1,4 @@
-//! A disk that refuses now and then, and files damaged in any way: what was acknowledged is there, or what is
+//! A disk that refuses now and then, and files damaged or gone in any way: what was acknowledged is there, or what is
 //! missing is named; no number is ever wrong.
 
 use std::path::{Path, PathBuf};
@@ -171,7 +171,7 @@ fn check(files: &Files, model: &Model, what: &str) -> bool {
 }
 
 #[test]
-fn any_file_cut_or_flipped_is_noticed() {
+fn any_file_cut_flipped_or_gone_is_noticed() {
     let (disk, model) = store();
     let whole = files(&disk);
     assert!(!check(&whole, &model, "nothing"));
@@ -196,6 +196,10 @@ fn any_file_cut_or_flipped_is_noticed() {
             missed += u64::from(check(&files, &model, &format!("{name} with bit {bit} flipped{at_end}")));
             tried += 1;
         }
+        let mut files = whole.clone();
+        files.remove(nth);
+        let missing = check(&files, &model, &format!("{name} gone"));
+        assert!(missing || name.to_string().ends_with("catalog"), "{name} gone");
     }
     assert!(missed > tried / 4, "{missed} of {tried} cost something");
 }

@@ -53,7 +53,7 @@ fn a_sound_store_verifies_without_a_change_and_beside_its_collector() {
     let used = disk.used_bytes();
     let found = verified(&disk, DIR);
     assert_eq!((&found.damage, &found.notes), (&vec![], &vec![]));
-    assert_eq!((found.files, found.bytes, found.samples), (2, used, 7 * 70));
+    assert_eq!((found.files, found.bytes, found.samples), (3, used, 7 * 70));
     assert_eq!(disk.used_bytes(), used);
     ticks(&mut feeders[0], 1);
     let mark = appender.mark(&feeders[0].name, Lane::Metrics);
