@@ -1,10 +1,13 @@
-//! What a store makes of the real capture: bytes a sample of log and blocks, and the time for append, seal and scan.
+//! What a store makes of the real capture: bytes a sample of log and blocks, before and after compaction, and the time
+//! for append, seal, compaction and scan.
 //!
-//! `cargo run --release -p pitwatch-history --example block_size -- [hosts] [samples a chunk] [copies of the capture]`
+//! `cargo run --release -p pitwatch-history --example block_size -- [hosts] [seconds a window] [copies] [seconds a scrape]`
 //!
-//! Each host is a copy of the capture that starts at a scrape of its own; copies follow one another in time.
+//! Each host is a copy of the capture that starts at a scrape of its own; copies follow one another in time. A day is
+//! twelve windows.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,6 +52,13 @@ impl Capture {
         }
         capture
     }
+
+    /// When a scrape is, milliseconds since the first; after the last it begins anew.
+    fn ts(&self, nth: usize) -> i64 {
+        let len = self.ts_ms.len();
+        let span = self.ts_ms[len - 1] - self.ts_ms[0] + 1000;
+        self.ts_ms[nth % len] - self.ts_ms[0] + span * (nth / len) as i64
+    }
 }
 
 fn labels(series: &str) -> Labels {
@@ -60,6 +70,9 @@ fn labels(series: &str) -> Labels {
     }
     Labels::new(pairs).expect("labels")
 }
+
+/// Where time begins: at a day's begin, so that windows are whole.
+const BEGIN_MS: i64 = 1_700_006_400_001;
 
 /// One host that plays the capture from a scrape of its own.
 struct Host {
@@ -86,10 +99,9 @@ impl Host {
 
     /// Appends one scrape; answers the time that the store took.
     fn scrape(&mut self, capture: &Capture, nth: usize, appender: &mut Appender) -> Duration {
-        let len = capture.ts_ms.len();
-        let (round, scrape) = ((nth + self.shift) / len, (nth + self.shift) % len);
-        let span = capture.ts_ms[len - 1] - capture.ts_ms[0] + 1000;
-        let ts_ms = capture.ts_ms[scrape] + span * round as i64;
+        let (ts_ms, scrape) =
+            (capture.ts(nth + self.shift) - capture.ts(self.shift), (nth + self.shift) % capture.ts_ms.len());
+        let ts_ms = BEGIN_MS + ts_ms;
         let (mut retire, mut add) = (Vec::new(), Vec::new());
         for (slot, values) in capture.values.iter().enumerate() {
             let value = values[scrape];
@@ -125,23 +137,26 @@ impl Host {
 fn main() {
     let mut args = std::env::args().skip(1).map(|arg| arg.parse::<usize>().expect("a number"));
     let hosts = args.next().unwrap_or(20);
-    let per_chunk = args.next().unwrap_or(1800);
+    let window_secs = args.next().unwrap_or(1800);
     let copies = args.next().unwrap_or(1);
+    let step = args.next().unwrap_or(1);
     let capture = Capture::read();
     let dir = tempfile::tempdir().expect("a directory");
-    let open = || History::open(Arc::new(RealDisk), dir.path(), Config::default()).expect("a store");
+    let config = Config { block_span: Duration::from_secs(window_secs as u64), ..Config::default() };
+    let open = || History::open(Arc::new(RealDisk), dir.path(), config.clone()).expect("a store");
     let (mut history, mut appender, _) = open();
     let mut playing: Vec<_> = (0..hosts).map(|nth| Host::new(nth, &capture)).collect();
     let (mut appending, mut sealing, mut wal_bytes) = (Duration::ZERO, Duration::ZERO, 0);
     let scrapes = capture.ts_ms.len() * copies;
-    for nth in 0..scrapes {
+    for nth in (0..scrapes).step_by(step) {
+        let window = |nth| capture.ts(nth) / (window_secs as i64 * 1000);
         for host in &mut playing {
             appending += host.scrape(&capture, nth, &mut appender);
         }
         let begun = Instant::now();
         appender.commit().expect("a commit");
         appending += begun.elapsed();
-        if (nth + 1) % per_chunk == 0 || nth + 1 == scrapes {
+        if window(nth) != window(nth + step) || nth + step >= scrapes {
             let stats = history.stats();
             wal_bytes += stats.wal_bytes;
             println!("head: {:.2} bytes a sample in memory", stats.head_bytes as f64 / stats.head_samples as f64);
@@ -150,31 +165,78 @@ fn main() {
             let recovery;
             (history, appender, recovery) = open();
             println!("replay: {:.1} ns a sample", begun.elapsed().as_nanos() as f64 / recovery.samples as f64);
-            let job = appender.seal(0).expect("a rotation").expect("a job");
+            let job = appender.seal(BEGIN_MS).expect("a rotation").expect("a job");
             let begun = Instant::now();
             job.run().expect("a seal");
             sealing += begun.elapsed();
         }
     }
     report(&history, dir.path(), appending, sealing, wal_bytes);
+    compact(&history, &mut appender, dir.path());
+}
+
+/// Compacts until there is nothing to do, and says what it cost and brought.
+fn compact(history: &History, appender: &mut Appender, dir: &Path) {
+    let before = directory_bytes(dir);
+    let (begun, mut samples) = (cpu(), 0);
+    while let Some(job) = appender.compact(i64::MAX / 2) {
+        let done = job.run(&mut |_| ControlFlow::Continue(())).expect("a compaction");
+        if done.blocks == 0 {
+            break;
+        }
+        println!("{} blocks of {} bytes compacted to {} bytes", done.blocks, done.bytes_before, done.bytes);
+        samples += done.samples;
+    }
+    let spent = cpu() - begun;
+    let stats = history.stats();
+    let each = |bytes: u64| bytes as f64 / stats.block_samples as f64;
+    println!("compaction {:.3} CPU s a million samples", spent.as_secs_f64() / (samples as f64 / 1e6));
+    println!("blocks {:.4} bytes a sample after it, {} blocks", each(stats.block_bytes), stats.blocks);
+    println!("directory {:.4} bytes a sample before, {:.4} after", each(before), each(directory_bytes(dir)));
+    let report = Instant::now();
+    let (series, read) = scan(history);
+    println!(
+        "scan after compaction {:.1} ns a sample, {series} series",
+        report.elapsed().as_nanos() as f64 / read as f64
+    );
+}
+
+fn directory_bytes(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry"));
+    entries
+        .map(|entry| match entry.metadata().expect("metadata") {
+            meta if meta.is_dir() => directory_bytes(&entry.path()),
+            meta => meta.len(),
+        })
+        .sum()
+}
+
+/// Processor time of this thread.
+fn cpu() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("schedstat");
+    Duration::from_nanos(text.split(' ').next().and_then(|ns| ns.parse().ok()).expect("nanoseconds"))
+}
+
+/// Reads every sample; answers how many series and samples there are.
+fn scan(history: &History) -> (usize, usize) {
+    let all = Matcher::new(METRIC_NAME, MatchOp::Ne, "").expect("a matcher");
+    let series = history.select(&[all], i64::MIN, i64::MAX).expect("a selection");
+    let (mut ts, mut values, mut read) = (Vec::new(), Vec::new(), 0);
+    for series in &series {
+        history.samples(series, i64::MIN, i64::MAX, &mut ts, &mut values).expect("samples");
+        read += ts.len();
+    }
+    (series.len(), read)
 }
 
 fn report(history: &History, dir: &Path, appending: Duration, sealing: Duration, wal_bytes: u64) {
     let stats = history.stats();
     let samples = stats.block_samples as f64;
-    let all = Matcher::new(METRIC_NAME, MatchOp::Ne, "").expect("a matcher");
     let begun = Instant::now();
-    let series = history.select(&[all], i64::MIN, i64::MAX).expect("a selection");
-    let selecting = begun.elapsed();
-    let (mut ts, mut values, mut read) = (Vec::new(), Vec::new(), 0);
-    let begun = Instant::now();
-    for series in &series {
-        history.samples(series, i64::MIN, i64::MAX, &mut ts, &mut values).expect("samples");
-        read += ts.len();
-    }
+    let (series, read) = scan(history);
     let scanning = begun.elapsed();
     let each = |time: Duration| time.as_nanos() as f64 / samples;
-    println!("{} series, {} samples, {} blocks, {read} read back", series.len(), stats.block_samples, stats.blocks);
+    println!("{series} series, {} samples, {} blocks, {read} read back", stats.block_samples, stats.blocks);
     println!("blocks {:.4} bytes a sample, index and all", stats.block_bytes as f64 / samples);
     println!("log    {:.4} bytes a sample", wal_bytes as f64 / samples);
     println!(
@@ -183,5 +245,5 @@ fn report(history: &History, dir: &Path, appending: Duration, sealing: Duration,
         each(sealing),
         each(scanning)
     );
-    println!("select of all series {selecting:?}; in {}", dir.display());
+    println!("in {}", dir.display());
 }
