@@ -2,6 +2,7 @@
 //!
 //! - `common`: sources that play agents, and the plain model.
 //! - `model`: random operations against the model.
+//! - `compact`: windows and compaction: which value wins, what is left alone.
 //! - `crash`: the same with power cuts, failing syncs and a full disk: what was acknowledged is there once.
 //! - `damage`: files cut and bits flipped.
 //! - `faults`: a disk that refuses; files cut or flipped.
@@ -16,6 +17,8 @@
 
 #[path = "suite/common.rs"]
 mod common;
+#[path = "suite/compact.rs"]
+mod compact;
 #[path = "suite/crash.rs"]
 mod crash;
 #[path = "suite/damage.rs"]

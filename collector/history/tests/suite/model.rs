@@ -27,7 +27,7 @@ fn op() -> impl Strategy<Value = Op> {
     let source = 0..3_usize;
     let group = 0..2_u16;
     prop_oneof![
-        12 => (source.clone(), group.clone(), prop_oneof![8 => 1..3000_i64, 1 => -5000..1_i64, 1 => 50_000..5_000_000_i64])
+        12 => (source.clone(), group.clone(), prop_oneof![8 => 1..3000_i64, 1 => -5000..1_i64, 2 => (-8..5_i64).prop_map(|s| s * 1000), 1 => 50_000..5_000_000_i64])
             .prop_map(|(source, group, step_ms)| Op::Tick { source, group, step_ms }),
         3 => (source.clone(), group.clone(), any::<u64>())
             .prop_map(|(source, group, salt)| Op::Schema { source, group, salt }),
