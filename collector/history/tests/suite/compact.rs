@@ -78,9 +78,11 @@ fn a_block_that_lies_over_days_keeps_its_place_among_the_others() {
     let disk = SimDisk::new(1);
     let (history, mut appender, _) = open(&disk, &config());
     let mut feeder = Feeder::new(SourceName::agent("one"));
-    sealed(&mut appender, &mut feeder, BEGIN_MS, 5, 1.0);
-    // A tick in each of many windows, none of which has more: all but 127 share a block.
-    feeder.now = BEGIN_MS + 2_000 - 200 * 12 * SPAN_MS;
+    let begin_ms = BEGIN_MS - 200 * 12 * SPAN_MS;
+    sealed(&mut appender, &mut feeder, begin_ms, 5, 1.0);
+    sealed(&mut appender, &mut feeder, begin_ms, 6, 20.0);
+    // A tick in each of many windows, none of which has more: all but the 127 latest share a block.
+    feeder.now = begin_ms + 2_000 - 12 * SPAN_MS;
     for _ in 0..200 {
         feeder.tick(0, 12 * SPAN_MS, |slot, _| (500.0 + f64::from(slot)).to_bits());
     }
@@ -89,7 +91,8 @@ fn a_block_that_lies_over_days_keeps_its_place_among_the_others() {
     let scattered = appender.seal(BEGIN_MS).unwrap().unwrap().run().unwrap();
     assert_eq!((scattered.blocks, scattered.samples), (128, 400));
     assert_eq!(history.stats().samples_stray, 2 * (200 - 127));
-    sealed(&mut appender, &mut feeder, BEGIN_MS + 1_000, 5, 60.0);
+    // The one sample of the two first blocks that it replaces must stay replaced, whatever they are merged with.
+    sealed(&mut appender, &mut feeder, begin_ms + 3_000, 5, 60.0);
     assert_holds(&history, &feeder, "scattered");
     while compact(&mut appender).unwrap().blocks > 0 {
         assert_holds(&history, &feeder, "compacted");
