@@ -11,6 +11,7 @@
 //! - `damage`: torn and flipped bytes.
 //! - `loss`: packets lost, doubled and out of order.
 //! - `alerts`: webhooks, restarts, agents that fall silent.
+//! - `dashboards`: other people's dashboards and rule packs over a real agent's series.
 //! - `settings`: mistakes in configurations, roles of tokens, stock rules.
 
 // The helpers of these tests are not in test functions, where clippy.toml allows it.
@@ -27,6 +28,8 @@ mod away;
 mod backup;
 #[path = "blackbox/damage.rs"]
 mod damage;
+#[path = "blackbox/dashboards.rs"]
+mod dashboards;
 #[path = "blackbox/disk.rs"]
 mod disk;
 #[path = "blackbox/identity.rs"]

@@ -199,7 +199,7 @@ impl<'q> Parser<'q> {
                 return Ok(names);
             }
             match self.peek() {
-                Kind::Word(word) if !word.contains(':') => names.push((*word).to_owned()),
+                Kind::Word(word) if !word.contains(':') && !is_number(word) => names.push((*word).to_owned()),
                 Kind::Text(bytes) => match std::str::from_utf8(bytes) {
                     Ok(name) if !name.is_empty() => names.push(name.to_owned()),
                     _ => return Err(self.unexpected(CONTEXT, "label")),
@@ -268,7 +268,7 @@ impl<'q> Parser<'q> {
 
     /// A number, aggregation, function call or metric.
     fn word(&mut self, word: &str, span: Span) -> Result<Deep> {
-        if word.eq_ignore_ascii_case("inf") || word.eq_ignore_ascii_case("nan") {
+        if is_number(word) {
             self.step();
             let value = if word.eq_ignore_ascii_case("inf") { f64::INFINITY } else { f64::NAN };
             return Ok((Expr::Number(NumberLiteral { value, duration: false, span }), 1));
@@ -284,7 +284,7 @@ impl<'q> Parser<'q> {
             return Err(self.unexpected("", ""));
         }
         self.step();
-        if !next_calls {
+        if !next_calls || lexer::NO_FUNCTIONS.iter().any(|other| other.eq_ignore_ascii_case(word)) {
             return Ok((self.selector(Some(word.to_owned()), span)?, 1));
         }
         let (args, depth, close) = self.arguments()?;
@@ -451,6 +451,11 @@ impl<'q> Parser<'q> {
             }
         }
     }
+}
+
+/// Whether a word is a number outside of braces.
+fn is_number(word: &str) -> bool {
+    word.eq_ignore_ascii_case("inf") || word.eq_ignore_ascii_case("nan")
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Prometheus' own scripts against this engine: every `eval` that `cases.tsv` marks must pass, and nothing else that is
-//! run may fail. The scripts lie outside of the project; `PROMQLTEST_DIR` says where else to look.
+//! run may fail. Those scripts lie outside of the project; `PROMQLTEST_DIR` says where else to look. Our own lie beside.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -49,4 +49,25 @@ fn every_script_passes() {
     let passed = outcomes.values().filter(|o| **o == Outcome::Passed).count();
     println!("{passed} passed, {} problems, {kept} kept by cases.tsv", problems.len());
     assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+/// Our own scripts, over themes of which Prometheus keeps some, too.
+#[test]
+fn our_scripts_pass() {
+    let reports = run_directory(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/scripts")).unwrap();
+    let mut problems = Vec::new();
+    let mut passed = 0;
+    for report in &reports {
+        passed += report.passed();
+        for (line, outcome) in &report.outcomes {
+            match outcome {
+                Outcome::Passed => {}
+                // The scripts of what is not there are there to be skipped.
+                Outcome::Skipped(_) if report.name == "native_histograms.test" => {}
+                other => problems.push(format!("{}:{line}: {other:?}", report.name)),
+            }
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+    assert!(passed > 100, "only {passed}");
 }

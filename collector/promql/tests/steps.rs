@@ -94,7 +94,7 @@ fn steps_agree(engine: &Engine, store: &MemorySource, query: &str, start: i64, s
 
 #[test]
 fn generated_queries_agree_at_every_step() {
-    let mut dice = Dice(0x57e9);
+    let mut dice = Dice::new(0x57e9);
     let store = series(&mut dice, 300, 10_000);
     let engine = Engine::default();
     let mut compared = 0;
@@ -113,7 +113,7 @@ fn generated_queries_agree_at_every_step() {
 
 #[test]
 fn long_reads_agree_at_every_step() {
-    let mut dice = Dice(0x10_4e6);
+    let mut dice = Dice::new(0x10_4e6);
     // Nine days, one sample in five minutes.
     let store = series(&mut dice, 2000, 300_000);
     let engine = Engine::default();

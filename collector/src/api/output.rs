@@ -3,7 +3,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -22,6 +22,8 @@ const PIECE_BYTES: usize = 64 * 1024;
 const PIECES_AHEAD: usize = 4;
 /// How long a client may take to receive a piece, before it is given up: it holds a turn.
 const STALL_MAX: Duration = Duration::from_secs(30);
+/// How long it may take to receive all of them.
+const SEND_MAX: Duration = Duration::from_secs(300);
 
 /// Where work writes to.
 #[derive(Debug)]
@@ -29,12 +31,14 @@ pub(super) struct Output {
     /// What is not sent yet. Write here, and [`Output::spill`] now and then.
     pub(super) text: String,
     pieces: mpsc::Sender<Bytes>,
+    /// When the client has had time enough; from the first piece that it was waited for.
+    until: Option<Instant>,
 }
 
 /// An output, and where its pieces come out.
 pub(super) fn channel() -> (Output, mpsc::Receiver<Bytes>) {
     let (pieces, receiver) = mpsc::channel(PIECES_AHEAD);
-    (Output { text: String::new(), pieces }, receiver)
+    (Output { text: String::new(), pieces, until: None }, receiver)
 }
 
 impl Output {
@@ -51,7 +55,9 @@ impl Output {
         let Err(mpsc::error::TrySendError::Full(piece)) = self.pieces.try_send(piece) else {
             return if self.pieces.is_closed() { Err(gone()) } else { Ok(()) };
         };
-        let sent = Handle::current().block_on(tokio::time::timeout(STALL_MAX, self.pieces.send(piece)));
+        let now = Instant::now();
+        let left = self.until.get_or_insert(now + SEND_MAX).saturating_duration_since(now);
+        let sent = Handle::current().block_on(tokio::time::timeout(left.min(STALL_MAX), self.pieces.send(piece)));
         sent.ok().and_then(Result::ok).ok_or_else(gone)
     }
 

@@ -90,6 +90,37 @@ struct Filter<'p> {
     files: Vec<&'p str>,
     selectors: Vec<Vec<Matcher>>,
     without_alerts: bool,
+    page: Option<Page<'p>>,
+}
+
+/// A part of the groups.
+struct Page<'p> {
+    groups: usize,
+    /// The group that it begins with; the first if there is none.
+    token: Option<&'p str>,
+}
+
+impl<'p> Page<'p> {
+    fn read(params: &'p Params) -> Result<Option<Self>, ApiError> {
+        let token = params.get("group_next_token");
+        match (params.get("group_limit"), token) {
+            (None, None) => Ok(None),
+            (None, Some(_)) => {
+                let reason = "group_limit needs to be set in order to paginate over the groups";
+                Err(ApiError::bad_parameter("group_limit", reason))
+            }
+            (Some(text), token) => match text.parse::<usize>() {
+                Ok(groups) if groups > 0 => Ok(Some(Self { groups, token })),
+                _ => Err(ApiError::bad_parameter("group_limit", format!("{text:?} is no number greater than 0"))),
+            },
+        }
+    }
+}
+
+/// What names a group in the token of the next page.
+fn token_of(group: &RuleGroupInfo) -> String {
+    let hash = ring::digest::digest(&ring::digest::SHA256, format!("{};{}", group.file, group.name).as_bytes());
+    hash.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl<'p> Filter<'p> {
@@ -112,6 +143,7 @@ impl<'p> Filter<'p> {
             files: params.all("file[]").collect(),
             selectors: params.selectors()?,
             without_alerts,
+            page: Page::read(params)?,
         })
     }
 
@@ -137,17 +169,31 @@ impl<'p> Filter<'p> {
 pub(super) async fn rules(State(shared): AppState, params: Params) -> Result<Success<Value>, ApiError> {
     let filter = Filter::read(&params)?;
     let groups = shared.app.alarms.rules();
-    let groups: Vec<Value> = groups
-        .iter()
-        .filter(|group| filter.wants_group(group))
-        .filter_map(|group| {
-            let rules = group.rules.iter().filter(|rule| filter.wants_rule(rule));
-            let rules: Vec<Value> = rules.map(|rule| rule_json(rule, filter.without_alerts)).collect();
-            // A group of which nothing is wanted is left out; one that is empty by itself is shown.
-            (!rules.is_empty() || group.rules.is_empty()).then(|| group_json(group, &rules))
-        })
-        .collect();
-    Ok(Success::new(json!({ "groups": groups })))
+    let mut shown: Vec<(&RuleGroupInfo, Value)> = Vec::new();
+    for group in groups.iter().filter(|group| filter.wants_group(group)) {
+        let rules = group.rules.iter().filter(|rule| filter.wants_rule(rule));
+        let rules: Vec<Value> = rules.map(|rule| rule_json(rule, filter.without_alerts)).collect();
+        // A group of which nothing is wanted is left out; one that is empty by itself is shown.
+        if !rules.is_empty() || group.rules.is_empty() {
+            shown.push((group, group_json(group, &rules)));
+        }
+    }
+    let mut next = None;
+    if let Some(page) = &filter.page {
+        if let Some(token) = page.token {
+            let first = shown.iter().position(|(group, _)| token_of(group) == token);
+            let gone = || format!("{token:?} names no group. Were rule groups changed?");
+            let first = first.ok_or_else(|| ApiError::bad_parameter("group_next_token", gone()))?;
+            shown.drain(..first);
+        }
+        next = shown.get(page.groups).map(|(group, _)| token_of(group));
+        shown.truncate(page.groups);
+    }
+    let mut data = json!({ "groups": shown.into_iter().map(|(_, json)| json).collect::<Vec<_>>() });
+    if let Some(next) = next {
+        data["groupNextToken"] = json!(next);
+    }
+    Ok(Success::new(data))
 }
 
 fn group_json(group: &RuleGroupInfo, rules: &[Value]) -> Value {

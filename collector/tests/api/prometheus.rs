@@ -268,6 +268,14 @@ fn rules_and_alerts_have_prometheus_shape() {
     assert_eq!(names("match[]=%7Bseverity%3D%22critical%22%7D"), ["Load"]);
     assert_eq!(server.get("/api/v1/rules?exclude_alerts=true").data()["groups"][0]["rules"][0]["alerts"], json!([]));
     assert_eq!(server.get("/api/v1/rules?type=x").error().0, 400);
+    let page = server.get("/api/v1/rules?group_limit=1").data();
+    assert_eq!((page["groups"].as_array().unwrap().len(), page["groupNextToken"].is_string()), (1, true));
+    let token = page["groupNextToken"].as_str().unwrap();
+    let page = server.get(&format!("/api/v1/rules?group_limit=5&group_next_token={token}")).data();
+    assert_eq!((&page["groups"][0]["name"], page.get("groupNextToken")), (&json!("quiet"), None));
+    for wrong in ["group_next_token=x", "group_limit=0", "group_limit=1&group_next_token=x"] {
+        assert_eq!(server.get(&format!("/api/v1/rules?{wrong}")).error().0, 400, "{wrong}");
+    }
 }
 
 #[test]

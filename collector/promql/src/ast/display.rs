@@ -60,7 +60,9 @@ impl VectorSelector {
             None => {}
         }
         let named = |m: &Matcher| m.name == METRIC_NAME && m.op == MatchOp::Eq && Some(&m.value) == self.name.as_ref();
-        parts.extend(self.matchers.iter().filter(|m| !named(m)).map(Matcher::to_string));
+        let mut matchers: Vec<String> = self.matchers.iter().filter(|m| !named(m)).map(Matcher::to_string).collect();
+        matchers.sort();
+        parts.append(&mut matchers);
         if !parts.is_empty() || self.name.is_none() {
             write!(f, "{{{}}}", parts.join(","))?;
         }

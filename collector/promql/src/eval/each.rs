@@ -35,14 +35,16 @@ pub(super) fn each(code: EachCode, v: f64, limit: f64) -> f64 {
     }
 }
 
-/// The smaller of two numbers, NaN if either is.
+/// The smaller of two numbers as Go has it: NaN if either is, unless the other is -Inf.
 pub(super) fn smaller(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) }
+    let least = a == f64::NEG_INFINITY || b == f64::NEG_INFINITY;
+    if !least && (a.is_nan() || b.is_nan()) { f64::NAN } else { a.min(b) }
 }
 
-/// The larger of two numbers, NaN if either is.
+/// The larger of two numbers as Go has it: NaN if either is, unless the other is +Inf.
 pub(super) fn larger(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+    let most = a == f64::INFINITY || b == f64::INFINITY;
+    if !most && (a.is_nan() || b.is_nan()) { f64::NAN } else { a.max(b) }
 }
 
 /// Rounds to a multiple of `nearest`; halves go up.

@@ -338,13 +338,17 @@ impl Kind<'_> {
 }
 
 /// The words that mean something other than a name wherever an operand may stand.
-pub(super) const RESERVED: [&str; 5] = ["bool", "on", "ignoring", "group_left", "group_right"];
+pub(super) const RESERVED: [&str; 6] = ["bool", "on", "ignoring", "group_left", "group_right", "atan2"];
+
+/// The words that may name a metric but no function.
+pub(super) const NO_FUNCTIONS: [&str; 8] = ["and", "or", "unless", "by", "without", "offset", "start", "end"];
 
 fn describe_word(word: &str) -> String {
     let lower = word.to_ascii_lowercase();
     match lower.as_str() {
         "by" | "without" | "offset" => format!("<{lower}>"),
         "and" | "or" | "unless" | "atan2" => format!("<op:{lower}>"),
+        "inf" | "nan" => format!("number {word:?}"),
         reserved if RESERVED.contains(&reserved) => format!("<{lower}>"),
         aggregator if AggregateOp::named(aggregator).is_some() => format!("<aggr:{lower}>"),
         _ => format!("identifier {word:?}"),

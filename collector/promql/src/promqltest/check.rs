@@ -164,7 +164,10 @@ fn pin(expr: &mut Expr, at: i64) {
             return;
         }
     };
-    slot.get_or_insert(At::TimeMs(at));
+    // The times of the query itself become this one, too.
+    if !matches!(slot, Some(At::TimeMs(_))) {
+        *slot = Some(At::TimeMs(at));
+    }
 }
 
 fn check_instant(eval: &Eval, value: Value, at: i64) -> Result<(), String> {
