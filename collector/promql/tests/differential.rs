@@ -248,14 +248,19 @@ fn difference(ours: &Answer, theirs: &Answer) -> Option<String> {
 }
 
 /// Whether Prometheus 2 is known to answer otherwise than 3: it loses the samples of a pinned window whose function has
-/// another argument, knows a spread of infinities, reads too little for the `timestamp` of what is pinned and moved, and
-/// has both ends of a window closed, which shows where subqueries nest, for their times are aligned.
+/// another argument, knows a spread of what is no finite number, reads too little for the `timestamp` of what is pinned
+/// and moved, and has both ends of a window closed, which shows where subqueries nest, for their times are aligned.
 fn rules_changed(query: &str) -> bool {
     let pinned = query.contains('@');
     let window = pinned && (query.contains("predict_linear") || query.contains("quantile_over_time(scalar"));
     let moved = pinned && query.contains("timestamp(") && query.contains("offset");
     let nested = query.matches(":]").count() + query.matches("s:").count() + query.matches("m:").count() > 1;
-    let endless = ["odd", "1.5", "1.1", "-0.1", "Inf", "cosh", "sinh"].iter().any(|source| query.contains(source));
+    // What may make NaN or an infinity of numbers.
+    const ENDLESS: [&str; 16] = [
+        "odd", "Inf", "NaN", "1.1", "cosh", "sinh", "atanh", "asin", "acos", "sqrt", "exp", "ln", "log", "quantile",
+        "vector(", "^",
+    ];
+    let endless = query.contains('/') || ENDLESS.iter().any(|source| query.contains(source));
     let spread = endless && (query.contains("stddev") || query.contains("stdvar"));
     window || moved || nested || spread
 }

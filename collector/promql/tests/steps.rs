@@ -101,7 +101,7 @@ fn generated_queries_agree_at_every_step() {
     for _ in 0..600 {
         let query = vector(&mut dice, 3);
         // These ask for the bounds of the query, or for the last bit of a value.
-        if query.contains("end()") || query.contains("count_values") {
+        if ["start()", "end()", "step()", "range()", "count_values"].iter().any(|word| query.contains(word)) {
             continue;
         }
         let start = START_S * 1000 + dice.below(3_000_000) as i64;

@@ -1,5 +1,5 @@
 //! Other people's dashboards and rule packs over a real agent's series: everything evaluates, and what gives no data is
-//! what `docs/reference/dashboards.md` says, with its reason.
+//! what `docs/reference/dashboards.md` and the end of `signals.md` say, with its reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,6 +13,9 @@ const NAME: &str = "panels-1";
 const SIGNALS: &str = "[signals]\nfilesystem_cadence = \"1s\"\nprocess_cadence = \"1s\"\n";
 /// The list with the reasons.
 const DOCS: &str = include_str!("../../../docs/reference/dashboards.md");
+/// The signals; the last part of it is of what is absent.
+const SIGNALS_DOCS: &str = include_str!("../../../docs/reference/signals.md");
+const ABSENT: &str = "## Default metrics of node_exporter that are absent";
 /// How long series are gathered before they are asked for: two samples of what comes each 10 s.
 const GATHER: Duration = Duration::from_secs(25);
 
@@ -48,9 +51,10 @@ fn metrics(expr: &str) -> BTreeSet<String> {
     words.filter(|word| word.starts_with("node_") && word.len() > 5).map(str::to_owned).collect()
 }
 
-/// The names in the first column of the list; a `*` stands for any rest.
+/// The names in the first column of the lists; a `*` stands for any rest.
 fn documented() -> Vec<&'static str> {
-    let rows = DOCS.lines().filter_map(|line| line.strip_prefix("| `"));
+    let absent = SIGNALS_DOCS.split_once(ABSENT).map_or("", |(_, rest)| rest);
+    let rows = DOCS.lines().chain(absent.lines()).filter_map(|line| line.strip_prefix("| `"));
     rows.flat_map(|row| row.split(" | ").next().unwrap_or_default().split(", ").map(|name| name.trim_matches('`')))
         .collect()
 }

@@ -178,6 +178,12 @@ impl Parser<'_> {
                 self.expect(&Kind::RightParen, "duration expression", "\")\"")?;
                 return Ok(DurationExpr::Paren(Box::new(inner)));
             }
+            // A number, and too long for a duration.
+            Kind::Word(word) if is_number(word) => {
+                self.step();
+                let infinite = word.eq_ignore_ascii_case("inf");
+                return Ok(DurationExpr::Seconds(if infinite { f64::INFINITY } else { f64::NAN }));
+            }
             Kind::Word(word) => word.to_ascii_lowercase(),
             _ => return Err(self.unexpected(context, "number, duration, step(), or range()")),
         };

@@ -42,10 +42,8 @@ fn errors_say_where_and_what() {
         ("foo[1m:0s]", "1:8: parse error: duration must be greater than 0"),
         ("foo[1h/0]", "1:5: parse error: division by zero"),
         ("foo offset 1e300", "1:12: parse error: duration out of range"),
-        (
-            "foo offset inf",
-            "1:12: parse error: unexpected identifier \"inf\" in offset, expected number, duration, step(), or range()",
-        ),
+        ("foo offset inf", "1:12: parse error: duration out of range"),
+        ("foo[NaN]", "1:5: parse error: duration out of range"),
         ("foo @ inf", "1:1: parse error: timestamp out of bounds for @ modifier: +Inf"),
         ("sum(foo)[5m]", "1:9: parse error: ranges only allowed for vector selectors"),
         ("foo[5m][5m:]", "1:1: parse error: subquery is only allowed on instant vector, got matrix instead"),
