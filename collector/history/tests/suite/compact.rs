@@ -46,7 +46,8 @@ fn assert_holds(history: &History, feeder: &Feeder, what: &str) {
 
 fn blocks(disk: &SimDisk) -> Vec<PathBuf> {
     let dir = Path::new(DIR).join("blocks");
-    disk.list(&dir).unwrap().into_iter().map(|name| dir.join(name)).collect()
+    let names = disk.list(&dir).unwrap().into_iter();
+    names.filter(|name| name.ends_with(".blk")).map(|name| dir.join(name)).collect()
 }
 
 #[test]
