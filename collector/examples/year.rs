@@ -1,8 +1,8 @@
 //! What a year costs: opens a store with a year of rollups and evaluates panels over it.
 //!
-//! `cargo run --release -p pitwatch-collector --example year -- DIR [HOSTS] [DAYS]`
+//! `cargo run --release -p pitwatch-collector --example year -- DIR [HOSTS] [DAYS] [SERIES]`
 //!
-//! The store is made in DIR if there is none: every host has 600 series, four of them (three counters of processor time, a
+//! The store is made in DIR if there is none: every host has 600 series or SERIES, four of them (three counters of processor time, a
 //! gauge) with two samples a minute, the others with one a day, so that they weigh on the indexes as they would.
 //! Samples are kept for three days. A panel's time is that of the second run of five in a process that has just opened
 //! the store; the first is printed beside it.
@@ -19,7 +19,6 @@ use pitwatch_promql::{Cancel, Engine, EngineOptions, parse};
 use pitwatch_shared::codec::{Encoder, SeriesDef};
 use pitwatch_shared::model::{Labels, Lane, Mark, MetricType};
 
-const SERIES: u32 = 600;
 const BUSY: usize = 4;
 const MINUTE: i64 = 60_000;
 const DAY: i64 = 1440 * MINUTE;
@@ -31,17 +30,20 @@ struct Host {
     encoder: Encoder,
     mark: Mark,
     values: Vec<f64>,
+    /// Series with a sample a day.
+    idle: usize,
     dice: u64,
 }
 
 impl Host {
-    fn new(nth: usize, appender: &mut Appender) -> Self {
+    fn new(nth: usize, series: u32, appender: &mut Appender) -> Self {
         let name = SourceName::agent(&format!("host-{nth:03}"));
         let mut host = Self {
             name,
             encoder: Encoder::new(),
             mark: Mark { epoch: 1, seq: 0 },
             values: vec![1000.0; BUSY],
+            idle: series as usize - BUSY,
             dice: nth as u64 + 1,
         };
         let labels = |slot: u32| match slot {
@@ -55,7 +57,7 @@ impl Host {
             labels: labels(slot).expect("labels"),
         };
         let busy = BUSY as u32;
-        for (group, slots) in [(0, 0..busy), (1, busy..SERIES)] {
+        for (group, slots) in [(0, 0..busy), (1, busy..series)] {
             let defs: Vec<_> = slots.clone().map(|slot| def(slot, slots.start)).collect();
             let mut frame = Vec::new();
             host.encoder.schema(&mut frame, group == 0, group, &[], &defs).expect("a schema frame");
@@ -89,7 +91,7 @@ impl Host {
     }
 
     fn daily(&mut self, now: i64, appender: &mut Appender) {
-        let values: Vec<f64> = (0..SERIES as usize - BUSY).map(|_| self.below(1000)).collect();
+        let values: Vec<f64> = (0..self.idle).map(|_| self.below(1000)).collect();
         let mut frame = Vec::new();
         self.encoder.tick(&mut frame, 1, now, &values).expect("a sample frame");
         self.append(&frame, appender);
@@ -106,10 +108,10 @@ fn open(dir: &Path) -> (Arc<History>, Appender) {
     (history, appender)
 }
 
-fn make(dir: &Path, hosts: usize, days: i64) {
+fn make(dir: &Path, hosts: usize, days: i64, series: u32) {
     let begun = Instant::now();
     let (history, mut appender) = open(dir);
-    let mut hosts: Vec<Host> = (0..hosts).map(|nth| Host::new(nth, &mut appender)).collect();
+    let mut hosts: Vec<Host> = (0..hosts).map(|nth| Host::new(nth, series, &mut appender)).collect();
     let mut rolling = Duration::ZERO;
     for day in 0..days {
         for half in 0..2880 {
@@ -148,10 +150,10 @@ fn main() {
     let mut args = std::env::args().skip(1);
     let dir = args.next().expect("a directory");
     let mut number = |default: i64| args.next().map_or(default, |text| text.parse().expect("a number"));
-    let (hosts, days) = (number(50) as usize, number(365));
+    let (hosts, days, series) = (number(50) as usize, number(365), number(600) as u32);
     let dir = Path::new(&dir);
     if !dir.exists() {
-        make(dir, hosts, days);
+        make(dir, hosts, days, series);
     }
     let begun = Instant::now();
     let (history, _appender) = open(dir);
@@ -190,7 +192,7 @@ fn main() {
             times[1],
             answer.stats.samples,
             answer.stats.series,
-            answer.tiers.join(","),
+            answer.tiers.join(", "),
             (end - begin) / DAY,
             step / MINUTE
         );
