@@ -294,6 +294,12 @@ impl Block {
             if entry.presence.ranges(ticks).all(|range| range.end <= from || range.start >= to) {
                 continue;
             }
+            if from == 0 && to == ticks && entry.presence.count(ticks) == ticks {
+                // As most queries want it: no copy between.
+                ts.extend_from_slice(&timestamps);
+                self.add_values(entry, values)?;
+                continue;
+            }
             self.values(entry, &mut decoded)?;
             let mut before = 0;
             for range in entry.presence.ranges(ticks) {
@@ -311,8 +317,12 @@ impl Block {
 
     /// Replaces `out` by the values of an entry, one a tick that it has.
     pub(crate) fn values(&self, entry: &Entry, out: &mut Vec<f64>) -> Result<(), BlockError> {
-        let (column, part) = self.column(&entry.values, Part::Values)?;
         out.clear();
+        self.add_values(entry, out)
+    }
+
+    fn add_values(&self, entry: &Entry, out: &mut Vec<f64>) -> Result<(), BlockError> {
+        let (column, part) = self.column(&entry.values, Part::Values)?;
         column::decode(&self.pco, &column, entry.presence.count(self.chunk(entry).ticks), out)
             .map_err(|Malformed| BlockError::Damaged { path: self.path.clone(), part })
     }

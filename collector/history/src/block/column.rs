@@ -112,7 +112,7 @@ pub(crate) fn decode(pco: &PcoFormat, column: &[u8], count: usize, out: &mut Vec
                 out.push(f64::from_bits(fields.fixed_u64()?));
             }
         }
-        kind => take_integers(pco, kind, &mut fields, count, |integer| out.push(integer as f64 / power))?,
+        kind => take_integers(pco, kind, &mut fields, count, |integer| integer as f64 / power, out)?,
     }
     for (at, bits) in exceptions {
         out[begin + at] = f64::from_bits(bits);
@@ -146,7 +146,7 @@ pub(crate) fn decode_integers(pco: &PcoFormat, column: &[u8], count: usize) -> R
             }
         }
         KIND_STEPS => return Err(Malformed),
-        kind => take_integers(pco, kind, &mut fields, count, |integer| integers.push(integer))?,
+        kind => take_integers(pco, kind, &mut fields, count, |integer| integer, &mut integers)?,
     }
     if fields.is_empty() { Ok(integers) } else { Err(Malformed) }
 }
@@ -248,34 +248,36 @@ fn put_steps(integers: &[i64], out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-/// Calls `each` with the integers of [`put_integers`], after its tag and exceptions.
-fn take_integers(
+/// Appends to `out` what `convert` makes of the integers of [`put_integers`], after its tag and exceptions. By whole
+/// runs, not value by value: most columns are one run, and the others' loops are the compiler's to unroll.
+fn take_integers<T: Copy>(
     pco: &PcoFormat,
     kind: u8,
     fields: &mut Fields<'_>,
     count: usize,
-    mut each: impl FnMut(i64),
+    convert: impl Fn(i64) -> T,
+    out: &mut Vec<T>,
 ) -> Result<(), Malformed> {
     match kind {
         KIND_CONSTANT => {
             let integer = fields.i64()?;
-            (0..count).for_each(|_| each(integer));
+            out.resize(out.len() + count, convert(integer));
         }
         KIND_SLOPE => {
             let (first, step) = (fields.i64()?, fields.i64()?);
-            (0..count as i64).for_each(|at| each(first.wrapping_add(at.wrapping_mul(step))));
+            out.extend((0..count as i64).map(|at| convert(first.wrapping_add(at.wrapping_mul(step)))));
         }
         KIND_PCO_U16 => {
             let least = fields.i64()?;
             let offsets = take_pco::<u16>(pco, fields, count)?;
-            offsets.into_iter().for_each(|offset| each(least.wrapping_add(i64::from(offset))));
+            out.extend(offsets.iter().map(|offset| convert(least.wrapping_add(i64::from(*offset)))));
         }
         KIND_PCO_U32 => {
             let least = fields.i64()?;
             let offsets = take_pco::<u32>(pco, fields, count)?;
-            offsets.into_iter().for_each(|offset| each(least.wrapping_add(i64::from(offset))));
+            out.extend(offsets.iter().map(|offset| convert(least.wrapping_add(i64::from(*offset)))));
         }
-        KIND_PCO_I64 => take_pco::<i64>(pco, fields, count)?.into_iter().for_each(each),
+        KIND_PCO_I64 => out.extend(take_pco::<i64>(pco, fields, count)?.iter().map(|integer| convert(*integer))),
         KIND_STEPS => {
             let mut integer = fields.i64()?;
             let steps = fields.usize()?;
@@ -288,10 +290,10 @@ fn take_integers(
             for (gap, height) in gaps.into_iter().zip(heights) {
                 let run = usize::try_from(gap).ok().and_then(|gap| gap.checked_add(1)).ok_or(Malformed)?;
                 left = left.checked_sub(run).ok_or(Malformed)?;
-                (0..run).for_each(|_| each(integer));
+                out.resize(out.len() + run, convert(integer));
                 integer = integer.wrapping_add(height);
             }
-            (0..left).for_each(|_| each(integer));
+            out.resize(out.len() + left, convert(integer));
         }
         _ => return Err(Malformed),
     }
