@@ -43,9 +43,11 @@ const SECRET_BYTES: usize = 16;
 /// Hexadecimal digits of a hash by which people name a token.
 const ID_DIGITS: usize = 12;
 
-/// What somebody may do; each role may what the ones before it may.
+/// What somebody may do. From viewer to admin each role may what the ones before it may; see [`Role::covers`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
+    /// Only writes samples, by remote write.
+    Writer,
     /// Reads everything but tokens.
     Viewer,
     /// Also silences, acknowledges, runs actions.
@@ -56,12 +58,22 @@ pub enum Role {
 
 impl Role {
     /// Every role, the least first.
-    pub const ALL: [Role; 3] = [Role::Viewer, Role::Operator, Role::Admin];
+    pub const ALL: [Role; 4] = [Role::Writer, Role::Viewer, Role::Operator, Role::Admin];
+
+    /// Whether it may what `needed` may. A sender of samples reads nothing, and of the others only an admin writes any.
+    #[must_use]
+    pub fn covers(self, needed: Role) -> bool {
+        match (self, needed) {
+            (Role::Writer, _) | (_, Role::Writer) => self == needed || self == Role::Admin,
+            _ => self >= needed,
+        }
+    }
 
     /// Its word.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Role::Writer => "writer",
             Role::Viewer => "viewer",
             Role::Operator => "operator",
             Role::Admin => "admin",
@@ -85,7 +97,7 @@ impl FromStr for Role {
 
 /// A word that is no role's.
 #[derive(Debug, thiserror::Error)]
-#[error("unknown role {0:?}: it is \"viewer\", \"operator\" or \"admin\"")]
+#[error("unknown role {0:?}: it is \"writer\", \"viewer\", \"operator\" or \"admin\"")]
 pub struct UnknownRole(String);
 
 /// Who asks.

@@ -392,6 +392,12 @@ impl Agents {
         self.lock().agents.len()
     }
 
+    /// Whether there is an agent of that name, revoked or not.
+    #[must_use]
+    pub fn is_known(&self, name: &str) -> bool {
+        self.lock().agents.contains_key(name)
+    }
+
     /// Connections of agents.
     #[must_use]
     pub fn connected(&self) -> usize {

@@ -12,6 +12,7 @@
 //! - `output`: bodies that are sent while they are written.
 //! - `query`, `series`, `rules`, `federate`, `runtime`: Prometheus' endpoints; `matrix`: their numbers as JSON; `ast`:
 //!   queries as JSON; `help`: what metrics mean.
+//! - `write`: remote write in.
 //! - `hosts`, `agents`, `tokens`, `status`: the collector's own.
 //! - `page`: what a browser sees.
 
@@ -36,6 +37,7 @@ mod serve;
 mod session;
 mod status;
 mod tokens;
+mod write;
 
 use std::sync::Arc;
 
@@ -50,6 +52,7 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::SizeAbove;
 
 use crate::access::{Access, Role};
+use crate::ingest::Ingest;
 use crate::source::HistorySource;
 use envelope::ApiError;
 use pool::QueryPool;
@@ -61,6 +64,7 @@ pub use seams::{
     RefusedInfo, RoomInfo, RuleGroupInfo, RuleHealth, RuleInfo, RuleKind, Snapshots, StorageInfo, Vitals,
 };
 pub use serve::{CONNECTIONS_MAX, HEAD_TIMEOUT, serve};
+pub use write::{WRITE_BODY_MAX_BYTES, WRITES_AT_ONCE};
 
 /// Largest body of a request in bytes: a form with a query.
 pub const BODY_MAX_BYTES: usize = 1024 * 1024;
@@ -81,6 +85,8 @@ const _: () = assert!(BODY_MAX_BYTES >= pitwatch_promql::MAX_QUERY_BYTES);
 pub struct App {
     /// Samples.
     pub history: Arc<History>,
+    /// Where samples of remote write go.
+    pub ingest: Ingest,
     /// Limits of queries; a request may only tighten them.
     pub engine: EngineOptions,
     /// Most queries at once; see [`QUERIES_AT_ONCE`].
@@ -109,6 +115,7 @@ struct Shared {
     source: HistorySource,
     queries: Arc<QueryPool>,
     numbers: hosts::Cache,
+    writes: write::Turns,
 }
 
 type AppState = axum::extract::State<Arc<Shared>>;
@@ -117,7 +124,8 @@ type AppState = axum::extract::State<Arc<Shared>>;
 pub fn router(app: App) -> Router {
     let source = HistorySource::new(app.history.clone());
     let queries = QueryPool::new(app.queries_at_once.max(1), QUERIES_WAITING_MAX, app.query_stats.clone());
-    let shared = Arc::new(Shared { app, source, queries, numbers: hosts::Cache::default() });
+    let (numbers, writes) = (hosts::Cache::default(), write::Turns::default());
+    let shared = Arc::new(Shared { app, source, queries, numbers, writes });
     let guard = |role| from_fn_with_state((shared.clone(), role), auth::authorize);
     let open = Router::new()
         .route("/-/healthy", get(status::healthy).head(status::healthy))
@@ -132,6 +140,10 @@ pub fn router(app: App) -> Router {
         .route("/api/v1/pitwatch/snapshot", post(status::snapshot))
         .method_not_allowed_fallback(wrong_method)
         .route_layer(guard(Role::Admin));
+    let writer = Router::new()
+        .route("/api/v1/write", post(write::write))
+        .method_not_allowed_fallback(wrong_method)
+        .route_layer(guard(Role::Writer));
     let viewer = prometheus()
         .route("/metrics", get(status::metrics))
         .route("/api/v1/pitwatch/hosts", get(hosts::list))
@@ -143,6 +155,7 @@ pub fn router(app: App) -> Router {
         .layer(guard(Role::Viewer));
     viewer
         .merge(admin)
+        .merge(writer)
         .merge(open)
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .layer(from_fn(envelope::add_headers))

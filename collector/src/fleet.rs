@@ -26,6 +26,10 @@ impl Fleet for Registry {
         self.agents.list().into_iter().map(|agent| self.info(agent)).collect()
     }
 
+    fn is_agent(&self, name: &str) -> bool {
+        self.agents.is_known(name)
+    }
+
     fn revoke(&self, name: &str, by: &str) -> Result<(), FleetError> {
         self.agents.revoke(name, by, unix_ms()).map_err(refusal)
     }

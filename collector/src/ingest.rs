@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pitwatch_history::{Appender, SnapshotFile, SourceName};
+use pitwatch_history::{Appender, RowsAppended, SeriesRows, SnapshotFile, SourceName};
 use pitwatch_shared::model::{Labels, Lane, Mark, MetricType};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tracing::{error, info, warn};
@@ -43,6 +43,8 @@ pub const COMMIT_RETRY_MS: u64 = 500;
 const STALLED_OWN_SAMPLES_MAX: usize = 4_000_000;
 /// Frames taken into one commit.
 const BATCH_FRAMES: usize = 8 * 1024;
+/// The source, and its name among the collector's own, of all that comes by remote write.
+const REMOTE_WRITE: &str = "remote-write";
 /// Upkeep of the store (sealing, retention) is looked at this often, milliseconds.
 const MAINTAIN_MS: u64 = 2_000;
 
@@ -64,6 +66,8 @@ pub enum Event {
     Frame(Arrived),
     /// The collector's own samples of one instant.
     Internal(Tick),
+    /// Samples of remote write.
+    Rows(Rows),
     /// An agent was removed: its marks go.
     Forget(SourceName),
     /// All files of history are to be linked into a directory.
@@ -109,6 +113,15 @@ pub struct Tick {
     pub samples: Vec<(Labels, MetricType, f64)>,
 }
 
+/// Samples of remote write on their way to the log. Who hands them in bounds how many there are at once.
+#[derive(Debug)]
+pub struct Rows {
+    /// The samples.
+    pub series: Vec<SeriesRows>,
+    /// Told what came of them when they are durable; dropped if they cannot be taken now.
+    pub reply: oneshot::Sender<RowsAppended>,
+}
+
 /// How far a session's lane has come.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Progress {
@@ -148,6 +161,14 @@ pub struct IngestStats {
     pub commits: AtomicU64,
     /// Sessions closed for a frame they sent.
     pub faults: AtomicU64,
+    /// Requests of remote write.
+    pub writes: AtomicU64,
+    /// Of them, refused wholly or in part.
+    pub writes_refused: AtomicU64,
+    /// Samples stored of them.
+    pub rows_samples: AtomicU64,
+    /// Samples and histograms refused of them.
+    pub rows_refused: AtomicU64,
     /// Why the disk refuses, while it does.
     pub stall_reason: std::sync::Mutex<Option<String>>,
 }
@@ -184,6 +205,8 @@ impl Ingest {
             committed_at: Instant::now(),
             refusing: false,
             stalled_samples: 0,
+            remote_write: SourceName::internal(REMOTE_WRITE),
+            replies: Vec::new(),
         };
         let thread = std::thread::Builder::new().name("ingest".into()).spawn(move || worker.run(queue))?;
         Ok((Self { events, room: Arc::new(Semaphore::new(QUEUE_BYTES)), stats, committed: commits }, thread))
@@ -235,6 +258,9 @@ struct Worker {
     refusing: bool,
     /// Own samples taken since the disk began to refuse.
     stalled_samples: usize,
+    remote_write: SourceName,
+    /// Who is to be told at the next commit what came of their rows.
+    replies: Vec<(oneshot::Sender<RowsAppended>, RowsAppended)>,
 }
 
 impl Worker {
@@ -290,6 +316,7 @@ impl Worker {
             }
             Event::Frame(frame) => self.frame(frame),
             Event::Internal(tick) => self.tick(tick),
+            Event::Rows(rows) => self.rows(rows),
             Event::Forget(source) => {
                 self.core.forget(&source);
                 self.sessions.remove(&source);
@@ -334,6 +361,19 @@ impl Worker {
         }
     }
 
+    fn rows(&mut self, rows: Rows) {
+        let mut taken = None;
+        if !self.refusing {
+            taken = self.core.rows(&self.remote_write, &rows.series);
+        }
+        if taken.is_none() && !self.refusing {
+            self.commit();
+            taken = self.core.rows(&self.remote_write, &rows.series);
+        }
+        // Without an answer the sender comes again.
+        self.replies.extend(taken.map(|appended| (rows.reply, appended)));
+    }
+
     fn tick(&mut self, tick: Tick) {
         // While the disk refuses, rules must still see that it does; but own figures are not worth a long backlog.
         if self.refusing {
@@ -366,6 +406,9 @@ impl Worker {
                     if let Some(session) = self.sessions.get(&source) {
                         session.progress.send_modify(|progress| progress.durable = Some(mark));
                     }
+                }
+                for (reply, appended) in self.replies.drain(..) {
+                    let _ = reply.send(appended);
                 }
                 self.committed.send_modify(|number| *number += 1);
                 // What waited while the disk refused goes on now.

@@ -28,6 +28,7 @@ pub mod fleet;
 pub mod ingest;
 pub mod listen;
 pub mod meter;
+pub mod remote_write;
 pub mod run;
 pub mod source;
 pub mod state;

@@ -141,6 +141,7 @@ pub async fn run(
     let unwritten = local.write().inspect_err(|error| warn!("{}", crate::error_chain(error))).is_err();
     let router = api::router(App {
         history: history.clone(),
+        ingest: ingest.clone(),
         engine: EngineOptions::default(),
         queries_at_once: config.http.queries_at_once,
         query_stats,

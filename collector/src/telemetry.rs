@@ -133,6 +133,10 @@ impl Telemetry {
         counter(all, "pitwatch_collector_commits_total", load(&ingest.commits));
         counter(all, "pitwatch_collector_commit_failures_total", load(&ingest.commit_failures));
         counter(all, "pitwatch_collector_commit_seconds_total", load(&ingest.commit_us) / 1e6);
+        counter(all, "pitwatch_collector_remote_write_requests_total", load(&ingest.writes));
+        counter(all, "pitwatch_collector_remote_write_requests_refused_total", load(&ingest.writes_refused));
+        counter(all, "pitwatch_collector_remote_write_samples_total", load(&ingest.rows_samples));
+        counter(all, "pitwatch_collector_remote_write_samples_refused_total", load(&ingest.rows_refused));
         counter(all, "pitwatch_collector_frames_refused_total", load(&ingest.faults));
         gauge(all, "pitwatch_collector_agents_connected", self.agents.connected() as f64);
         counter(all, "pitwatch_collector_handshakes_total", load(&listen.handshakes));

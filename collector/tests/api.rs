@@ -3,7 +3,8 @@
 //! - `server`: the server under test, two hosts in its store, and stand-ins for agents and alerts.
 //! - `prometheus`: Prometheus' endpoints; `promtool`: the same as Prometheus' own programs see them; `grafana`: the
 //!   requests of Grafana's data source.
-//! - `access`: tokens, roles, sessions; `own`: the collector's endpoints; `page`: what a browser sees.
+//! - `access`: tokens, roles, sessions; `own`: the collector's endpoints; `page`: what a browser sees; `write`:
+//!   remote write in.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,3 +25,5 @@ mod prometheus;
 mod promtool;
 #[path = "api/server.rs"]
 mod server;
+#[path = "api/write.rs"]
+mod write;

@@ -12,6 +12,7 @@
 //! - `loss`: packets lost, doubled and out of order.
 //! - `alerts`: webhooks, restarts, agents that fall silent.
 //! - `dashboards`: other people's dashboards and rule packs over a real agent's series.
+//! - `remote_write`: a real Prometheus and a real vmagent write into a collector.
 //! - `settings`: mistakes in configurations, roles of tokens, stock rules.
 
 // The helpers of these tests are not in test functions, where clippy.toml allows it.
@@ -38,6 +39,8 @@ mod identity;
 mod kills;
 #[path = "blackbox/loss.rs"]
 mod loss;
+#[path = "blackbox/remote_write.rs"]
+mod remote_write;
 #[path = "blackbox/settings.rs"]
 mod settings;
 #[path = "blackbox/vitals.rs"]

@@ -41,7 +41,7 @@ Examples:
   pitwatch token create --name db-eu-3             one agent may enrol, as db-eu-3, within 1 h
   pitwatch token create --ttl 1d                   one agent may enrol under any free name
   pitwatch token create --role viewer --for grafana
-      a token for the HTTP API; roles are viewer, operator and admin";
+      a token for the HTTP API; roles are writer, viewer, operator and admin";
 
 /// Ask the collector about hosts, alerts and measurements.
 #[derive(Debug, Parser)]
@@ -191,8 +191,8 @@ pub(crate) struct TokenCreateArgs {
     /// How long it may be used: 1h for agents, without end for the HTTP API
     #[arg(long, value_name = "DURATION")]
     pub(crate) ttl: Option<String>,
-    /// A token for the HTTP API: viewer, operator or admin
-    #[arg(long, value_name = "ROLE", requires = "holder", value_parser = ["viewer", "operator", "admin"])]
+    /// A token for the HTTP API: viewer, operator, admin, or writer for remote write
+    #[arg(long, value_name = "ROLE", requires = "holder", value_parser = ["writer", "viewer", "operator", "admin"])]
     pub(crate) role: Option<String>,
     /// For whom or what the API token is
     #[arg(long = "for", id = "holder", value_name = "NAME", requires = "role")]

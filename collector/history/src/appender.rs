@@ -16,6 +16,7 @@ use crate::ingest::{Appended, Check, Ingest, Source};
 use crate::job::Job;
 use crate::recovery::RecoveryReport;
 use crate::rollup::RollupJob;
+use crate::rows::{RowsAppended, SeriesRows};
 use crate::seal::{Frozen, SealJob};
 use crate::source::SourceName;
 use crate::stats::count;
@@ -60,6 +61,8 @@ impl Appender {
             Self { history, ingest, noted_segment: wal.last(), wal, head_begun_ms: None, compacted_ms: None };
         for source in appender.ingest.sources_mut() {
             source.durable = source.taken;
+            // Parts of the log may be lost: what comes next builds on nothing before it.
+            source.rows.is_known = false;
         }
         appender.note_wal();
         appender
@@ -76,10 +79,7 @@ impl Appender {
         mark: Mark,
         payload: &[u8],
     ) -> Result<Appended, AppendError> {
-        let (pending_bytes, limit_bytes) = (self.wal.pending_bytes(), self.history.config.pending_max_bytes);
-        if pending_bytes >= limit_bytes {
-            return Err(AppendError::Backlog { pending_bytes, limit_bytes });
-        }
+        self.check_backlog()?;
         let taken = self.take(source, lane, mark, payload);
         let counters = &self.history.counters;
         match &taken {
@@ -92,6 +92,29 @@ impl Appender {
             Err(_) => count(&counters.frames_rejected),
         }
         Ok(taken?)
+    }
+
+    /// Takes samples by series into the head and into what the next commit makes durable. Their labels are kept as they
+    /// are. Samples may be late or come again; a second value at a time is left out
+    /// where the first is found in the head; what is sealed already gives way to what comes now.
+    ///
+    /// # Errors
+    /// Too much waits for a commit; nothing was taken.
+    pub fn append_rows(&mut self, source: &SourceName, series: &[SeriesRows]) -> Result<RowsAppended, AppendError> {
+        self.check_backlog()?;
+        let known = self.ingest.id(source);
+        let id = known.unwrap_or_else(|| self.ingest.declare(source));
+        if known.is_none() {
+            self.wal.push(&Record::Source { id, name: source.clone() });
+        }
+        let (payload, appended) = self.ingest.take_rows(id, series);
+        if let Some(payload) = payload {
+            self.wal.push(&Record::Rows { source: id, payload: &payload });
+        }
+        let counters = &self.history.counters;
+        counters.samples_appended.fetch_add(appended.samples - appended.repeated, Ordering::Relaxed);
+        counters.wal_pending_bytes.store(self.wal.pending_bytes(), Ordering::Relaxed);
+        Ok(appended)
     }
 
     /// Makes all that was appended durable: only then do the marks count.
@@ -216,6 +239,11 @@ impl Appender {
         };
         self.ingest.heads_taken();
         Ok(SealJob::claim(&self.history, frozen, now_ms))
+    }
+
+    fn check_backlog(&self) -> Result<(), AppendError> {
+        let (pending_bytes, limit_bytes) = (self.wal.pending_bytes(), self.history.config.pending_max_bytes);
+        if pending_bytes < limit_bytes { Ok(()) } else { Err(AppendError::Backlog { pending_bytes, limit_bytes }) }
     }
 
     fn take(&mut self, name: &SourceName, lane: Lane, mark: Mark, payload: &[u8]) -> Result<Appended, Reject> {

@@ -29,6 +29,8 @@ pub struct Config {
     pub retention_bytes: Option<u64>,
     /// Most series of one source in the head.
     pub series_per_source_max: usize,
+    /// Most series of one source that come by rows, as remote write sends them, in the head.
+    pub series_by_rows_max: usize,
     /// Most series of all sources in the head.
     pub series_total_max: usize,
 }
@@ -45,6 +47,7 @@ impl Default for Config {
             retention_hours: Some(5 * 365 * DAY),
             retention_bytes: None,
             series_per_source_max: 50_000,
+            series_by_rows_max: 1_000_000,
             series_total_max: 2_000_000,
         }
     }

@@ -17,6 +17,10 @@ const OPEN: u32 = u32::MAX;
 /// Estimated memory of a column without its changes, and of a change.
 const COLUMN_BYTES: u64 = 128;
 const CHANGE_BYTES: u64 = 12;
+/// Ticks searched for an instant, from the last back, in a group that is not in order of time.
+const TICKS_SEARCHED_MAX: usize = 64;
+/// Columns of a series searched for an instant, from the last back.
+const COLUMNS_SEARCHED_MAX: usize = 64;
 
 /// One source's samples of one head.
 #[derive(Debug, Default)]
@@ -118,6 +122,85 @@ impl HeadData {
         }
     }
 
+    /// The instant of a tick of a group.
+    pub(crate) fn tick_ms(&self, group: GroupId, tick: u32) -> Option<i64> {
+        self.groups.get(&group)?.ts.get(tick as usize).copied()
+    }
+
+    /// A group's last tick and its instant.
+    pub(crate) fn last_tick(&self, group: GroupId) -> Option<(u32, i64)> {
+        let ts = &self.groups.get(&group)?.ts;
+        Some((ts.len().checked_sub(1)? as u32, *ts.last()?))
+    }
+
+    /// A tick of a group at the instant, if one is found: `near` is tried first, and where clocks jumped not every
+    /// tick is.
+    pub(crate) fn tick_at(&self, group: GroupId, near: u32, ts_ms: i64) -> Option<u32> {
+        let group = self.groups.get(&group)?;
+        if group.ts.get(near as usize) == Some(&ts_ms) {
+            return Some(near);
+        }
+        if group.sorted {
+            return Some(group.ts.binary_search(&ts_ms).ok()? as u32);
+        }
+        let from = group.ts.len().saturating_sub(TICKS_SEARCHED_MAX);
+        Some((from + group.ts[from..].iter().rposition(|at| *at == ts_ms)?) as u32)
+    }
+
+    /// The series' value at an instant, if one is found; see [`HeadData::tick_at`]. Of a series in many pieces only
+    /// the latest are searched.
+    pub(crate) fn value_at(&self, series: SeriesId, ts_ms: i64) -> Option<u64> {
+        let places = self.by_series.get(&series)?.iter().rev().take(COLUMNS_SEARCHED_MAX);
+        places
+            .filter_map(|(id, column)| {
+                let group = self.groups.get(id)?;
+                let column = group.columns.get(*column as usize)?;
+                let covered = column.ticks(group.ts.len());
+                let near = covered.end.saturating_sub(1) as u32;
+                let tick = self.tick_at(*id, near, ts_ms)? as usize;
+                let mut value = None;
+                if covered.contains(&tick) {
+                    column.values(tick..tick + 1, |_, bits| value = Some(bits));
+                }
+                value
+            })
+            .next()
+    }
+
+    /// Adds a tick to a group.
+    pub(crate) fn push_tick(&mut self, group: GroupId, ts_ms: i64) -> u32 {
+        let group = self.groups.entry(group).or_default();
+        let tick = group.ts.len() as u32;
+        if tick == 0 {
+            group.sorted = true;
+            group.min_ts = ts_ms;
+            group.max_ts = ts_ms;
+        } else {
+            group.sorted &= ts_ms > group.max_ts;
+            group.min_ts = group.min_ts.min(ts_ms);
+            group.max_ts = group.max_ts.max(ts_ms);
+        }
+        group.ts.push(ts_ms);
+        self.bytes += 8;
+        tick
+    }
+
+    /// Opens a column that covers one tick.
+    pub(crate) fn open_at(&mut self, group: GroupId, series: SeriesId, tick: u32, bits: u64) -> u32 {
+        let column = self.open(group, series, tick, bits);
+        self.close(group, column, tick + 1);
+        column
+    }
+
+    /// Extends a column over the tick after its last.
+    pub(crate) fn cover(&mut self, group: GroupId, column: u32, tick: u32, bits: u64) {
+        let found = self.groups.get(&group).and_then(|group| group.columns.get(column as usize));
+        if found.is_some_and(|column| column.bits.last() != Some(&bits)) {
+            self.change(group, column, tick, bits);
+        }
+        self.close(group, column, tick + 1);
+    }
+
     fn open(&mut self, group: GroupId, series: SeriesId, tick: u32, bits: u64) -> u32 {
         let columns = &mut self.groups.entry(group).or_default().columns;
         let at = columns.len() as u32;
@@ -180,6 +263,11 @@ struct LiveSlot {
 }
 
 impl Live {
+    /// Counts a series towards the limits as long as this head lasts.
+    pub(crate) fn count(&mut self, series: SeriesId) {
+        self.counted.insert(series);
+    }
+
     /// Series that count towards the source's limit.
     pub(crate) fn counted(&self) -> usize {
         self.counted.len()
@@ -267,7 +355,7 @@ impl Live {
 
     /// Adds a tick; answers how many samples that is, stale markers left out.
     pub(crate) fn tick(&mut self, data: &mut HeadData, group: GroupId, ts_ms: i64, changes: &[(Slot, u64)]) -> u64 {
-        let tick = push_tick(data, group, ts_ms);
+        let tick = data.push_tick(group, ts_ms);
         self.end_series(data, group, tick);
         let live = self.groups.entry(group).or_default();
         if !live.opened {
@@ -330,23 +418,6 @@ impl Live {
             false
         });
     }
-}
-
-fn push_tick(data: &mut HeadData, group: GroupId, ts_ms: i64) -> u32 {
-    let group = data.groups.entry(group).or_default();
-    let tick = group.ts.len() as u32;
-    if tick == 0 {
-        group.sorted = true;
-        group.min_ts = ts_ms;
-        group.max_ts = ts_ms;
-    } else {
-        group.sorted &= ts_ms > group.max_ts;
-        group.min_ts = group.min_ts.min(ts_ms);
-        group.max_ts = group.max_ts.max(ts_ms);
-    }
-    group.ts.push(ts_ms);
-    data.bytes += 8;
-    tick
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The writer's state: every source's decoder, slots and marks, and what a frame does to them. The appender and the
-//! replay of the log both go through here, so that a restart rebuilds what was.
+//! replay of the log both go through here, so that a restart rebuilds what was. `rows`: the same for samples by series.
+
+mod rows;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use crate::history::{History, SourceHead, read, write};
 use crate::index::SeriesId;
 use crate::recovery::{Loss, RecoveryReport};
 use crate::refused::SeriesLimit;
+use crate::rows::{Rows, RowsAppended, SeriesRows};
 use crate::source::{SourceKind, SourceName};
 
 use crate::wal::record::{self, Record};
@@ -50,6 +53,8 @@ pub(crate) struct Source {
     live: Live,
     /// The state of the metrics lane; none before its first chain, or after damage to the log.
     decoder: Option<Decoder>,
+    /// Series that come by rows.
+    pub(crate) rows: Rows,
     /// The last frame of the metrics lane.
     pub(crate) taken: Option<Mark>,
     /// The last durable one.
@@ -151,6 +156,12 @@ impl Ingest {
         Ok(appended)
     }
 
+    /// Takes samples by series; the record that the log needs of them, if any, and what they came to.
+    pub(crate) fn take_rows(&mut self, id: u32, series: &[SeriesRows]) -> (Option<Vec<u8>>, RowsAppended) {
+        let Some(source) = self.sources.get_mut(&id) else { return (None, RowsAppended::default()) };
+        source.take_rows(&self.history, series)
+    }
+
     /// Does what a record of the log says.
     pub(crate) fn replay(&mut self, record: Record<'_>, report: &mut RecoveryReport) {
         match record {
@@ -167,6 +178,7 @@ impl Ingest {
             Record::Frame { source, lane: Lane::Metrics, mark, payload } => {
                 self.replay_frame(source, mark, payload, report);
             }
+            Record::Rows { source, payload } => self.replay_rows(source, payload, report),
             Record::Checkpoint { .. } | Record::Frame { .. } => {}
         }
     }
@@ -196,6 +208,7 @@ impl Ingest {
         let mut active = 0;
         for source in self.sources.values_mut() {
             source.live.head_taken();
+            source.rows = Rows::default();
             active += source.live.counted() as u64;
         }
         self.history.counters.active_series.store(active, Ordering::Relaxed);
@@ -206,7 +219,8 @@ impl Ingest {
         let head = Arc::new(SourceHead::new(name.clone()));
         write(&self.history.view).heads.insert(id, head.clone());
         self.ids.insert(name.clone(), id);
-        let source = Source { id, name, head, live: Live::default(), decoder: None, taken: None, durable: None };
+        let (live, rows) = (Live::default(), Rows::default());
+        let source = Source { id, name, head, live, rows, decoder: None, taken: None, durable: None };
         self.sources.insert(id, source);
     }
 
@@ -226,20 +240,35 @@ impl Ingest {
             }
             // What it builds on is lost, so that the lane needs a new chain.
             Err(_) => {
-                let source = self.sources.get_mut(&id);
-                let name = source.map(|source| {
+                if let Some(source) = self.sources.get_mut(&id) {
                     source.decoder = None;
-                    source.name.clone()
-                });
-                let known = report.losses.iter_mut().find_map(|loss| match loss {
-                    Loss::Frames { source, count } if *source == name => Some(count),
-                    _ => None,
-                });
-                match known {
-                    Some(count) => *count += 1,
-                    None => report.losses.push(Loss::Frames { source: name, count: 1 }),
                 }
+                self.report_lost(id, report);
             }
+        }
+    }
+
+    fn replay_rows(&mut self, id: u32, payload: &[u8], report: &mut RecoveryReport) {
+        let taken = self.sources.get_mut(&id).and_then(|source| source.replay_rows(&self.history, payload).ok());
+        match taken {
+            Some(samples) => {
+                report.frames += 1;
+                report.samples += samples;
+            }
+            None => self.report_lost(id, report),
+        }
+    }
+
+    /// Notes that a record of a source was left out, as what it builds on is lost.
+    fn report_lost(&self, id: u32, report: &mut RecoveryReport) {
+        let name = self.sources.get(&id).map(|source| source.name.clone());
+        let known = report.losses.iter_mut().find_map(|loss| match loss {
+            Loss::Frames { source, count } if *source == name => Some(count),
+            _ => None,
+        });
+        match known {
+            Some(count) => *count += 1,
+            None => report.losses.push(Loss::Frames { source: name, count: 1 }),
         }
     }
 
@@ -306,22 +335,30 @@ impl Source {
             SourceKind::Internal => def.labels.clone(),
             SourceKind::Agent => match def.labels.with(INSTANCE, &self.name.name) {
                 Ok(labels) => labels,
-                Err(_) => return self.refuse(history, def, SeriesLimit::Labels),
+                Err(_) => return self.refuse(history, &def.labels, SeriesLimit::Labels),
             },
         };
         let known = read(&history.index).id(&labels);
+        self.count(history, known, history.config.series_per_source_max).map_or_else(
+            |limit| self.refuse(history, &def.labels, limit),
+            |()| Some(self.index(history, &labels, def.kind)),
+        )
+    }
+
+    /// Counts a series as active unless it is, or a limit refuses it.
+    fn count(&self, history: &History, known: Option<SeriesId>, own_max: usize) -> Result<(), SeriesLimit> {
         if known.is_some_and(|id| self.live.is_counted(id)) {
-            return Some(self.index(history, &labels, def.kind));
+            return Ok(());
         }
-        if self.live.counted() >= history.config.series_per_source_max {
-            return self.refuse(history, def, SeriesLimit::PerSource);
+        if self.live.counted() >= own_max {
+            return Err(SeriesLimit::PerSource);
         }
         let active = &history.counters.active_series;
         if active.load(Ordering::Relaxed) >= history.config.series_total_max as u64 {
-            return self.refuse(history, def, SeriesLimit::Total);
+            return Err(SeriesLimit::Total);
         }
         active.fetch_add(1, Ordering::Relaxed);
-        Some(self.index(history, &labels, def.kind))
+        Ok(())
     }
 
     /// The series' number in the index, which notes its type and that this source has it.
@@ -341,8 +378,8 @@ impl Source {
         id
     }
 
-    fn refuse(&self, history: &History, def: &SeriesDef, limit: SeriesLimit) -> Option<SeriesId> {
-        history.counters.refusals.note(&self.name, &def.labels, limit);
+    fn refuse(&self, history: &History, labels: &Labels, limit: SeriesLimit) -> Option<SeriesId> {
+        history.counters.refusals.note(&self.name, labels, limit);
         None
     }
 }

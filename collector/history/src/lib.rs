@@ -8,6 +8,7 @@
 //! - [`source`](SourceName): who sends frames.
 //! - [`config`](Config): limits and retention.
 //! - `appender`: frames in, commit, upkeep; `ingest`: what a frame does to a source's state.
+//! - `rows`: samples by series instead of by frame.
 //! - `head`: samples in memory; `index`: labels to series; `matchers`: what a selector means.
 //! - [`wal`]: the write-ahead log; `recovery`: opening a store.
 //! - [`job`](Job): work for a thread of its own.
@@ -38,6 +39,7 @@ mod recovery;
 mod refused;
 mod retention;
 pub mod rollup;
+mod rows;
 mod seal;
 mod snapshot;
 mod source;
@@ -57,6 +59,7 @@ pub use job::{Done, Job, JobError, Pace};
 pub use matchers::{MatchOp, Matcher, MatcherError};
 pub use recovery::{Loss, RecoveryReport};
 pub use refused::{Explosion, Refused, SeriesLimit};
+pub use rows::{RowsAppended, SeriesRows};
 pub use seal::{SealJob, Sealed};
 pub use snapshot::{FileKind, SnapshotFile};
 pub use source::{SourceKind, SourceName};

@@ -30,7 +30,7 @@ pub struct Refused {
 /// A limit that refuses series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SeriesLimit {
-    /// [`crate::Config::series_per_source_max`].
+    /// [`crate::Config::series_per_source_max`], or [`crate::Config::series_by_rows_max`] for series that come by rows.
     PerSource,
     /// [`crate::Config::series_total_max`].
     Total,

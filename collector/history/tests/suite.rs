@@ -11,6 +11,7 @@
 //! - `limits`: series limits, backlog, retention, and when a head is sealed.
 //! - `logs`: log lines.
 //! - `operations`: verification, snapshots, usage.
+//! - `rows`: samples by series, against a model, over power cuts.
 
 // The helpers of these tests are not in test functions, where clippy.toml allows it.
 #![allow(clippy::unwrap_used)]
@@ -37,3 +38,5 @@ mod model;
 mod operations;
 #[path = "suite/rollup.rs"]
 mod rollup;
+#[path = "suite/rows.rs"]
+mod rows;

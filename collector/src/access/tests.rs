@@ -137,6 +137,10 @@ fn names_are_bounded_and_roles_are_ordered() {
     for bad in ["", "a\nb", &long] {
         assert!(matches!(one.create(&request(bad, Role::Viewer), 0), Err(AccessError::Name)));
     }
-    assert!(Role::Viewer < Role::Operator && Role::Operator < Role::Admin);
+    let covered = |role: Role| Role::ALL.map(|needed| role.covers(needed));
+    assert_eq!(covered(Role::Writer), [true, false, false, false]);
+    assert_eq!(covered(Role::Viewer), [false, true, false, false]);
+    assert_eq!(covered(Role::Operator), [false, true, true, false]);
+    assert_eq!(covered(Role::Admin), [true; 4]);
     assert!("root".parse::<Role>().unwrap_err().to_string().contains("\"viewer\""));
 }

@@ -33,7 +33,7 @@ pub(super) async fn authorize(
     next: Next,
 ) -> Result<Response, ApiError> {
     let principal = identify(&shared.app.access, request.headers(), request.method())?;
-    if principal.role < needed {
+    if !principal.role.covers(needed) {
         return Err(ApiError::role_needed(needed, principal.role));
     }
     request.extensions_mut().insert(principal);

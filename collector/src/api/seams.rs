@@ -10,6 +10,9 @@ pub trait Fleet: Send + Sync {
     /// Every agent, revoked ones among them.
     fn agents(&self) -> Vec<AgentInfo>;
 
+    /// Whether there is an agent of that name, revoked or not.
+    fn is_agent(&self, name: &str) -> bool;
+
     /// Takes an agent's certificates away and cuts its connection. `by` is who wants it.
     ///
     /// # Errors

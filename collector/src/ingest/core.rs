@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use pitwatch_history::{AppendError, Appender, SourceName};
+use pitwatch_history::{AppendError, Appender, RowsAppended, SeriesRows, SourceName};
 use pitwatch_shared::codec::begins_chain;
 use pitwatch_shared::delivery::{Receiver, Verdict};
 use pitwatch_shared::model::{Lane, Mark};
@@ -90,6 +90,13 @@ impl Core {
             Err(AppendError::Backlog { .. }) => Err(Fault::Full),
             Err(error) => Err(Fault::Refused(crate::error_chain(&error))),
         }
+    }
+
+    /// Samples of remote write arrived. `None` if too much waits for a commit: commit, then hand them in again.
+    pub fn rows(&mut self, source: &SourceName, series: &[SeriesRows]) -> Option<RowsAppended> {
+        let appended = self.appender.append_rows(source, series).ok()?;
+        self.uncommitted += 1;
+        Some(appended)
     }
 
     /// Makes everything durable and gives what may now be acknowledged.

@@ -10,6 +10,7 @@ use pitwatch_collector::api::{
     Vitals,
 };
 use pitwatch_collector::clock::unix_ms;
+use pitwatch_collector::ingest::Ingest;
 use pitwatch_collector::state::{self, Engine};
 use pitwatch_history::{Appender, Config, History, SourceName};
 use pitwatch_promql::EngineOptions;
@@ -31,6 +32,7 @@ pub(crate) struct Server {
     pub(crate) admin: String,
     pub(crate) operator: String,
     pub(crate) viewer: String,
+    pub(crate) writer: String,
     /// The time of the latest samples, on a full second.
     pub(crate) end_ms: i64,
     pub(crate) world: Arc<World>,
@@ -89,11 +91,13 @@ impl Server {
             let request = TokenRequest { name, role, expires_ms: None, created_by: "test" };
             access.create(&request, unix_ms()).unwrap().0
         };
-        let (admin, operator, viewer) =
-            (token("ann", Role::Admin), token("olga", Role::Operator), token("vera", Role::Viewer));
+        let (admin, operator) = (token("ann", Role::Admin), token("olga", Role::Operator));
+        let (viewer, writer) = (token("vera", Role::Viewer), token("prometheus", Role::Writer));
+        let (ingest, _) = Ingest::start(appender).unwrap();
         let (access, world) = (Arc::new(access), Arc::new(World::new(end_ms)));
         let app = App {
             history,
+            ingest,
             engine: EngineOptions::default(),
             queries_at_once: QUERIES_AT_ONCE,
             query_stats: Arc::default(),
@@ -112,7 +116,7 @@ impl Server {
         runtime.spawn(pitwatch_collector::api::serve(listener, router, std::future::pending()));
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
         let runtime = Some(runtime);
-        Self { address, admin, operator, viewer, end_ms, world, access, client, runtime, _dir: dir }
+        Self { address, admin, operator, viewer, writer, end_ms, world, access, client, runtime, _dir: dir }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -273,6 +277,10 @@ impl Fleet for World {
         let silent = AgentInfo { last_sample_ms: Some(self.end_ms - 600_000), ..self.agent("old-1", AgentState::Away) };
         let connected = ["db-1", "web-1"].map(|name| self.agent(name, AgentState::Connected));
         connected.into_iter().chain([silent, self.agent("gone-1", AgentState::Revoked)]).collect()
+    }
+
+    fn is_agent(&self, name: &str) -> bool {
+        self.agents().iter().any(|agent| agent.name == name)
     }
 
     fn revoke(&self, name: &str, by: &str) -> Result<(), FleetError> {

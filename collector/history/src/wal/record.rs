@@ -9,7 +9,9 @@ use crate::source::{SourceKind, SourceName};
 /// The first bytes of a segment.
 pub(crate) const MAGIC: [u8; 8] = *b"PITWWAL\n";
 /// The version of segments that this program writes, and the latest that it reads.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
+/// The first version: it has no rows.
+const VERSION_FIRST: u32 = 1;
 /// Bytes of a segment's header.
 pub(crate) const HEADER_BYTES: usize = 40;
 /// Bytes before a record's body: length, checksum, kind.
@@ -73,7 +75,7 @@ fn parse_header(bytes: &[u8]) -> Result<Result<Header, HeaderError>, Malformed> 
         return Err(Malformed);
     }
     let word = fields.fixed_u32()?;
-    if word & 0xffff != VERSION {
+    if !(VERSION_FIRST..=VERSION).contains(&(word & 0xffff)) {
         return Ok(Err(HeaderError::Newer(word & 0xffff)));
     }
     let number = fields.fixed_u64()?;
@@ -120,6 +122,13 @@ pub enum Record<'a> {
     Forget {
         /// The source's number.
         source: u32,
+    },
+    /// Samples by series.
+    Rows {
+        /// The source's number.
+        source: u32,
+        /// What `rows::record` wrote.
+        payload: &'a [u8],
     },
 }
 
@@ -186,6 +195,7 @@ fn parse_content(content: &[u8]) -> Result<Record<'_>, Malformed> {
             Record::Checkpoint { source, lane, mark, decoder, ending }
         }
         4 => Record::Forget { source: fields.u32()? },
+        5 => return Ok(Record::Rows { source: fields.u32()?, payload: fields.rest() }),
         _ => return Err(Malformed),
     };
     if fields.is_empty() { Ok(record) } else { Err(Malformed) }
@@ -231,6 +241,11 @@ pub(crate) fn put(out: &mut Vec<u8>, record: &Record<'_>) {
             out.push(4);
             put_u64(out, u64::from(*source));
         }
+        Record::Rows { source, payload } => {
+            out.push(5);
+            put_u64(out, u64::from(*source));
+            out.extend_from_slice(payload);
+        }
     }
     let len = (out.len() - begin - 8) as u32;
     let crc = crc32fast::hash(&out[begin + 8..]);
@@ -258,6 +273,7 @@ mod tests {
             Record::Frame { source: 300, lane: Lane::Metrics, mark, payload: b"payload" },
             Record::Checkpoint { source: 2, lane: Lane::Logs, mark, decoder: b"state", ending: vec![(9, labels)] },
             Record::Forget { source: 2 },
+            Record::Rows { source: 300, payload: b"rows" },
         ]
     }
 
@@ -286,11 +302,11 @@ mod tests {
             assert_eq!(Header::parse(&header.encode()), Ok(header));
         }
         let mut newer = Header { number: 7, previous: None, checkpointed: true }.encode();
-        newer[8] = 2;
+        newer[8] = 3;
         assert_eq!(Header::parse(&newer), Err(HeaderError::Damaged));
         let crc = crc32fast::hash(&newer[..36]);
         newer[36..].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(Header::parse(&newer), Err(HeaderError::Newer(2)));
+        assert_eq!(Header::parse(&newer), Err(HeaderError::Newer(3)));
     }
 
     proptest! {
