@@ -5,7 +5,7 @@ CARGO ?= cargo
 FEATURES := --features pitwatch-collector/sled
 PACKAGES := prometheus prometheus-node-exporter victoria-metrics strace iproute2
 
-.PHONY: help demo build test lint check deny mutants fuzz bench packages
+.PHONY: help demo build test lint check deny mutants fuzz bench bench-peers packages
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -37,6 +37,11 @@ mutants: ## plants bugs in a copy and expects the simulation to catch each
 bench: ## figures of docs/benchmarks, on this machine
 	$(CARGO) build --release --workspace --bins
 	tests/bench.sh
+
+bench-peers: PACKAGES := victoria-metrics prometheus
+bench-peers: packages ## side by side with VictoriaMetrics and Prometheus (REPLAY=recording.txt.zst; PEERS='--parts store' for less)
+	$(CARGO) build --release --workspace --bins
+	target/release/pitwatch-peers $(PEERS)
 
 packages:
 	@missing=; for package in $(PACKAGES); do \

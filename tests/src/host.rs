@@ -12,6 +12,14 @@ pub fn process_cost(pid: u32) -> Option<(f64, f64)> {
     Some(((field(11)? + field(12)?) / 100.0, field(21)? * 4096.0))
 }
 
+/// The most resident bytes that a process ever had, or had since its peak was cleared; `None` if it is gone.
+#[must_use]
+pub fn peak_resident_bytes(pid: u32) -> Option<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_whitespace().next()?.parse::<f64>().ok().map(|kib| kib * 1024.0)
+}
+
 /// A field of /proc/meminfo in bytes.
 #[must_use]
 pub fn memory_bytes(field: &str) -> Option<f64> {

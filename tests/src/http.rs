@@ -42,14 +42,21 @@ impl Api {
     /// # Errors
     /// No answer.
     pub fn get(&self, path: &str, parameters: &[(&str, &str)]) -> anyhow::Result<(u16, Value)> {
+        let (status, text) = self.get_text(path, parameters)?;
+        Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    }
+
+    /// GET `path` with query parameters: status, and body as it came.
+    ///
+    /// # Errors
+    /// No answer.
+    pub fn get_text(&self, path: &str, parameters: &[(&str, &str)]) -> anyhow::Result<(u16, String)> {
         let query: Vec<String> =
             parameters.iter().map(|(name, value)| format!("{name}={}", percent_encoded(value))).collect();
         let url = format!("{}{path}?{}", self.base, query.join("&"));
         self.runtime.block_on(async {
             let answer = self.client.get(&url).bearer_auth(&self.token).send().await?;
-            let status = answer.status().as_u16();
-            let text = answer.text().await?;
-            Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+            Ok((answer.status().as_u16(), answer.text().await?))
         })
     }
 

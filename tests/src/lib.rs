@@ -5,9 +5,11 @@
 //! - [`webhook`]: a receiver of alerts that remembers what it was sent.
 //! - [`host`]: what /proc says, to compare with.
 //! - [`fleet`]: many simulated agents over real QUIC.
+//! - [`peers`]: VictoriaMetrics and Prometheus side by side with Pitwatch.
 
 pub mod fleet;
 pub mod host;
 pub mod http;
+pub mod peers;
 pub mod programs;
 pub mod webhook;

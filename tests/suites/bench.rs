@@ -45,3 +45,36 @@ fn a_real_agent_is_measured() {
     assert!(number(&row(&text, "wire, UDP payload both ways, B/sample")[1]) > 0.0, "{text}");
     assert!(number(&row(&text, "agent RSS, MiB")[1]) > 0.0, "{text}");
 }
+
+/// A recording of a made-up host.
+fn recording(path: &std::path::Path) {
+    let mut text = String::new();
+    for nth in 0..60 {
+        text += &format!("# T {}\n", 1_700_000_000_000_i64 + nth * 1000);
+        for (name, value) in [("node_load1", nth % 7), ("node_context_switches_total", nth * 31)] {
+            text += &format!("{name} {value}\n");
+        }
+        for mode in ["idle", "user"] {
+            text += &format!("node_cpu_seconds_total{{cpu=\"0\",mode=\"{mode}\"}} {}\n", nth as f64 / 2.0);
+        }
+    }
+    let packed = zstd::encode_all(text.as_bytes(), 1).expect("it packs");
+    std::fs::write(path, packed).expect("it is written");
+}
+
+#[test]
+fn the_peers_are_fed_and_asked_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let (replay, queries) = (dir.path().join("replay.zst"), dir.path().join("queries.tsv"));
+    recording(&replay);
+    std::fs::write(&queries, "busy\t60\t10\tsum by (mode) (rate(node_cpu_seconds_total[30s]))\n").unwrap();
+    let (replay, queries) = (replay.display().to_string(), queries.display().to_string());
+    let small = ["--hosts", "2", "--seconds", "130", "--query-hosts", "2", "--query-seconds", "130"];
+    let mut arguments = vec!["--replay", &*replay, "--queries", &*queries, "--parts", "store,queries"];
+    arguments.extend(small);
+    let text = run(env!("CARGO_BIN_EXE_pitwatch-peers"), &arguments);
+    let disk = row(&text, "blocks (VM: data), bytes a sample");
+    assert!(disk[1..4].iter().all(|cell| number(cell) > 0.0), "{text}");
+    let differ = row(&text, "answers that differ from ours");
+    assert_eq!(number(&differ[3]), 0.0, "Prometheus answers otherwise:\n{text}");
+}

@@ -100,6 +100,18 @@ impl Pattern {
         self.series.len()
     }
 
+    /// The series, by slot.
+    #[must_use]
+    pub fn defs(&self) -> &[SeriesDef] {
+        &self.series
+    }
+
+    /// The recording, scrape by scrape: a value a slot, a stale marker where there was none. Empty if values are
+    /// made up.
+    pub fn scrapes(&self) -> impl Iterator<Item = &[f64]> {
+        self.recorded.chunks(self.series.len())
+    }
+
     /// An agent's beginning, somewhere in the pattern.
     #[must_use]
     pub fn begin(&self) -> Values {
