@@ -74,7 +74,10 @@ fn a_collector_comes_back_from_a_backup_and_takes_its_agents_back() -> anyhow::R
     anyhow::ensure!(restored.status.success(), "{}", said(&restored));
     let verified = collector.command(&["verify", "-o", "json"])?;
     let report: serde_json::Value = serde_json::from_slice(&verified.stdout)?;
-    anyhow::ensure!(report["sound"] == true && report["notes"] == serde_json::json!([]), "{report}");
+    // The manifest took the catalog's place; the first start makes that anew.
+    let notes = report["notes"].as_array().map_or(&[][..], Vec::as_slice);
+    let of_catalog = |note: &serde_json::Value| note["file"].as_str().is_some_and(|file| file.ends_with("/catalog"));
+    anyhow::ensure!(report["sound"] == true && notes.iter().all(of_catalog), "{report}");
 
     collector.restart()?;
     let api = Api::new(&format!("http://{}", collector.http), &token)?;
