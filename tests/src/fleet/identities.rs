@@ -28,7 +28,7 @@ pub fn enrol(data_dir: &Path, collector: SocketAddr, agents: usize) -> anyhow::R
     std::fs::create_dir_all(data_dir)?;
     let now_ms = unix_ms();
     let authority = Authority::open(data_dir, now_ms / 1000)?;
-    let one = |nth: usize| -> anyhow::Result<(Identity, Vec<u8>)> {
+    let one = |nth: usize| -> anyhow::Result<(usize, Identity, Vec<u8>)> {
         let name: AgentName = format!("fleet-{nth}").parse()?;
         let request = Request::new()?;
         let issued = authority.issue(&request.csr, &name, LIFE, now_ms / 1000)?;
@@ -44,7 +44,7 @@ pub fn enrol(data_dir: &Path, collector: SocketAddr, agents: usize) -> anyhow::R
             "software": env!("CARGO_PKG_VERSION"),
             "labels": {},
         }))?;
-        Ok((identity, serde_json::to_vec(&record)?))
+        Ok((nth, identity, serde_json::to_vec(&record)?))
     };
     let share = |worker: usize| (worker..agents).step_by(WORKERS).map(one).collect::<anyhow::Result<Vec<_>>>();
     let parts = std::thread::scope(|scope| {
@@ -55,13 +55,15 @@ pub fn enrol(data_dir: &Path, collector: SocketAddr, agents: usize) -> anyhow::R
     for part in parts {
         made.extend(part.ok().context("a thread that makes keys panicked")??);
     }
+    // Each worker made every so-manieth of them.
+    made.sort_unstable_by_key(|(nth, ..)| *nth);
     let state = state::open(Engine::default(), &data_dir.join("state"))?;
     for batch in made.chunks(BATCH_MAX_KEYS) {
         let mut puts = Batch::new();
-        for (identity, record) in batch {
+        for (_, identity, record) in batch {
             puts.put(Table::Agents, identity.name().as_bytes(), record.as_slice());
         }
         state.commit(&puts)?;
     }
-    Ok(made.into_iter().map(|(identity, _)| identity).collect())
+    Ok(made.into_iter().map(|(_, identity, _)| identity).collect())
 }
