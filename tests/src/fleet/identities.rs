@@ -55,7 +55,7 @@ pub fn enrol(data_dir: &Path, collector: SocketAddr, agents: usize) -> anyhow::R
     for part in parts {
         made.extend(part.ok().context("a thread that makes keys panicked")??);
     }
-    // Each worker made every so-manieth of them.
+    // The workers made them by turns.
     made.sort_unstable_by_key(|(nth, ..)| *nth);
     let state = state::open(Engine::default(), &data_dir.join("state"))?;
     for batch in made.chunks(BATCH_MAX_KEYS) {
