@@ -8,6 +8,11 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
+/// Bytes of a CRC-32.
+const CRC_BYTES: usize = 4;
+/// Bytes of the mark at the end of a file.
+const END_BYTES: usize = 8;
+
 /// Appends an unsigned integer.
 pub(crate) fn put_u64(out: &mut Vec<u8>, value: u64) {
     match value {
@@ -38,6 +43,24 @@ pub(crate) fn put_blob(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
+/// Ends a footer: the CRC-32 of what it holds so far, and the mark at the end of the file.
+pub(crate) fn close_footer(out: &mut Vec<u8>, end: [u8; END_BYTES]) {
+    let crc = crc32fast::hash(out);
+    out.extend_from_slice(&crc.to_le_bytes());
+    out.extend_from_slice(&end);
+}
+
+/// Whether an index of that offset and length fills a file from somewhere after its header up to its footer; `ends` are
+/// the bytes of header and footer.
+pub(crate) fn check_index_place(
+    (offset, bytes): (u64, u64),
+    (header_bytes, footer_bytes): (usize, usize),
+    file_bytes: u64,
+) -> Result<(), Malformed> {
+    let end = offset.checked_add(bytes).and_then(|end| end.checked_add(footer_bytes as u64));
+    if end == Some(file_bytes) && offset >= header_bytes as u64 { Ok(()) } else { Err(Malformed) }
+}
+
 /// Takes fields off the front of a slice.
 #[derive(Clone, Debug)]
 pub(crate) struct Fields<'a>(&'a [u8]);
@@ -45,6 +68,16 @@ pub(crate) struct Fields<'a>(&'a [u8]);
 impl<'a> Fields<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
+    }
+
+    /// The fields of a footer of `len` bytes that [`close_footer`] ended with `end`.
+    pub(crate) fn of_footer(bytes: &'a [u8], len: usize, end: [u8; END_BYTES]) -> Result<Self, Malformed> {
+        let mut fields = Self(bytes);
+        let body = fields.take(len - CRC_BYTES - END_BYTES)?;
+        if crc32fast::hash(body) != fields.fixed_u32()? || fields.rest() != end {
+            return Err(Malformed);
+        }
+        Ok(Self(body))
     }
 
     /// What is left.

@@ -8,7 +8,7 @@ use pitwatch_shared::codec::GroupId;
 use pitwatch_shared::model::{Labels, MetricType};
 
 use super::column::{self, COLUMN_VALUES_MAX, PcoFormat};
-use crate::bytes::{Fields, Malformed, put_u64};
+use crate::bytes::{Fields, Malformed, check_index_place, close_footer, put_u64};
 use crate::source::{SourceKind, SourceName};
 
 /// The first bytes of a block.
@@ -269,9 +269,7 @@ impl Footer {
         out.extend_from_slice(&self.samples.to_le_bytes());
         out.extend_from_slice(&self.wal_through.to_le_bytes());
         out.extend_from_slice(&self.sealed_ms.to_le_bytes());
-        let crc = crc32fast::hash(&out);
-        out.extend_from_slice(&crc.to_le_bytes());
-        out.extend_from_slice(&END);
+        close_footer(&mut out, END);
         let mut fixed = [0; FOOTER_BYTES];
         fixed.copy_from_slice(&out);
         fixed
@@ -286,12 +284,7 @@ impl Footer {
     }
 
     fn parse_fields(bytes: &[u8], file_bytes: u64) -> Result<Self, Malformed> {
-        let mut fields = Fields::new(bytes);
-        let body = fields.take(FOOTER_BYTES - 12)?;
-        if crc32fast::hash(body) != fields.fixed_u32()? || fields.rest() != END {
-            return Err(Malformed);
-        }
-        let mut fields = Fields::new(body);
+        let mut fields = Fields::of_footer(bytes, FOOTER_BYTES, END)?;
         let footer = Self {
             index_offset: fields.fixed_u64()?,
             index_bytes: fields.fixed_u64()?,
@@ -302,10 +295,8 @@ impl Footer {
             wal_through: fields.fixed_u64()?,
             sealed_ms: fields.fixed_u64()? as i64,
         };
-        let end = footer.index_offset.checked_add(footer.index_bytes).ok_or(Malformed)?;
-        if end.checked_add(FOOTER_BYTES as u64) != Some(file_bytes) || footer.index_offset < HEADER_BYTES as u64 {
-            return Err(Malformed);
-        }
+        let (index, ends) = ((footer.index_offset, footer.index_bytes), (HEADER_BYTES, FOOTER_BYTES));
+        check_index_place(index, ends, file_bytes)?;
         Ok(footer)
     }
 }
