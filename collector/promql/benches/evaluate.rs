@@ -32,6 +32,9 @@ const QUERIES: &[&str] = &[
     "quantile(0.9, mem)",
     "cpu_total and on (instance) mem",
     "max_over_time(rate(cpu_total[5m])[1h:1m])",
+    "deriv(mem[1h])",
+    "predict_linear(mem[1h], 3600)",
+    "quantile_over_time(0.9, mem[1h])",
     "1 - avg by (instance) (irate(cpu_total{cpu=\"0\"}[5m]))",
     "sum(cpu_total{instance=~\"host1.*\"})",
 ];

@@ -18,6 +18,7 @@ mod each;
 mod fold;
 mod histogram;
 mod points;
+mod ranks;
 mod relabel;
 mod select;
 mod summary;

@@ -1,6 +1,8 @@
 //! Sums that do not lose small terms, and folds over sliding windows: each step adds the new samples and drops the old
 //! ones without ever subtracting, so that a large value leaves no trace behind it.
 
+use std::ops::Range;
+
 use super::points::ABSENT;
 use super::select::Window;
 
@@ -33,12 +35,13 @@ impl Sum {
 
 /// What can be told of a run of samples from what can be told of its two parts.
 pub(super) trait Fold: Copy {
-    fn one(value: f64) -> Self;
+    /// Of one sample, `at` seconds after some instant that is the same for all.
+    fn one(at: f64, value: f64) -> Self;
     fn then(self, later: Self) -> Self;
 }
 
 impl Fold for Sum {
-    fn one(value: f64) -> Sum {
+    fn one(_at: f64, value: f64) -> Sum {
         Sum { sum: value, lost: 0.0 }
     }
 
@@ -57,7 +60,7 @@ impl Fold for Sum {
 pub(super) struct Least(pub(super) f64);
 
 impl Fold for Least {
-    fn one(value: f64) -> Least {
+    fn one(_at: f64, value: f64) -> Least {
         Least(value)
     }
 
@@ -72,7 +75,7 @@ impl Fold for Least {
 pub(super) struct Greatest(pub(super) f64);
 
 impl Fold for Greatest {
-    fn one(value: f64) -> Greatest {
+    fn one(_at: f64, value: f64) -> Greatest {
         Greatest(value)
     }
 
@@ -97,7 +100,7 @@ impl Spread {
 }
 
 impl Fold for Spread {
-    fn one(value: f64) -> Spread {
+    fn one(_at: f64, value: f64) -> Spread {
         Spread { count: 1.0, mean: value, squares: if value.is_finite() { 0.0 } else { f64::NAN } }
     }
 
@@ -113,17 +116,68 @@ impl Fold for Spread {
     }
 }
 
+/// The least-squares line: means and sums of products of deviations (joined as [`Spread`]'s).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Line {
+    count: f64,
+    at: f64,
+    value: f64,
+    at_squares: f64,
+    products: f64,
+    least: f64,
+    greatest: f64,
+}
+
+impl Line {
+    /// Slope a second and the value at `origin`; none of values that are not finite.
+    pub(super) fn slope_and_value(&self, origin: f64) -> Option<(f64, f64)> {
+        if !(self.value.is_finite() && self.products.is_finite()) {
+            return None;
+        }
+        if self.least == self.greatest {
+            return Some((0.0, self.least));
+        }
+        let slope = self.products / self.at_squares;
+        Some((slope, self.value + slope * (origin - self.at)))
+    }
+}
+
+impl Fold for Line {
+    fn one(at: f64, value: f64) -> Line {
+        Line { count: 1.0, at, value, at_squares: 0.0, products: 0.0, least: value, greatest: value }
+    }
+
+    #[inline]
+    fn then(self, later: Line) -> Line {
+        let count = self.count + later.count;
+        let (at, value) = (later.at - self.at, later.value - self.value);
+        let weight = self.count * later.count / count;
+        Line {
+            count,
+            at: self.at + at * (later.count / count),
+            value: self.value + value * (later.count / count),
+            at_squares: self.at_squares + later.at_squares + at * at * weight,
+            products: self.products + later.products + at * value * weight,
+            least: self.least.min(later.least),
+            greatest: self.greatest.max(later.greatest),
+        }
+    }
+}
+
 /// Windows must overlap this many times before a sliding fold costs less than folding each anew.
 const MIN_OVERLAP: i64 = 4;
 
-/// Folds every window of a run and stores `finish(fold, number of samples)`; without samples the step stays absent.
-pub(super) fn slide<F: Fold>(window: &Window<'_>, out: &mut [f64], finish: impl Fn(F, &[f64]) -> f64) {
-    let values = window.values;
-    let fold = |run: &[f64]| run.iter().map(|v| F::one(*v)).reduce(F::then);
-    if out.len() < 3 || window.step <= 0 || window.width / window.step < MIN_OVERLAP {
+/// Whether the windows of `steps` steps are better slid over than looked at one by one. One by one is exact to the bit.
+pub(super) fn slides(window: &Window<'_>, steps: usize) -> bool {
+    steps >= 3 && window.step > 0 && window.width / window.step >= MIN_OVERLAP
+}
+
+/// Folds every window of a run and stores `finish(step, fold, samples)`; without samples the step stays absent.
+pub(super) fn slide<F: Fold>(window: &Window<'_>, out: &mut [f64], finish: impl Fn(usize, F, Range<usize>) -> f64) {
+    let one = |k: usize| F::one(window.seconds(window.timestamps[k]), window.values[k]);
+    if !slides(window, out.len()) {
         window.for_each(out.len(), |i, low, high| {
-            let run = &values[low..high];
-            out[i] = fold(run).map_or(ABSENT, |f| finish(f, run));
+            out[i] = (low..high).map(one).reduce(F::then).map_or(ABSENT, |f| finish(i, f, low..high));
         });
         return;
     }
@@ -136,15 +190,13 @@ pub(super) fn slide<F: Fold>(window: &Window<'_>, out: &mut [f64], finish: impl 
             // The front is used up: turn the back over.
             front.clear();
             for k in (low..high).rev() {
-                let one = F::one(values[k]);
-                front.push(front.last().map_or(one, |later| one.then(*later)));
+                front.push(front.last().map_or(one(k), |later| one(k).then(*later)));
             }
             front.reverse();
             (front_start, middle, back, end) = (low, high, None, high);
         } else {
-            for value in &values[end..high] {
-                let one = F::one(*value);
-                back = Some(back.map_or(one, |earlier| earlier.then(one)));
+            for k in end..high {
+                back = Some(back.map_or(one(k), |earlier| earlier.then(one(k))));
             }
             end = high;
         }
@@ -154,7 +206,7 @@ pub(super) fn slide<F: Fold>(window: &Window<'_>, out: &mut [f64], finish: impl 
                 (Some(a), Some(b)) => Some(a.then(b)),
                 (a, b) => a.or(b),
             };
-            out[i] = whole.map_or(ABSENT, |f| finish(f, &values[low..high]));
+            out[i] = whole.map_or(ABSENT, |f| finish(i, f, low..high));
         }
     });
 }
@@ -180,7 +232,7 @@ impl Mean {
     pub(super) fn add(&mut self, value: f64) {
         self.count += 1.0;
         if self.count == 1.0 {
-            self.sum = Sum::one(value);
+            self.sum = Sum { sum: value, lost: 0.0 };
             return;
         }
         if !self.incremental {

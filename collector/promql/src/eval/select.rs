@@ -350,6 +350,12 @@ pub(super) fn window<'w>(buffer: &'w SampleBuf, reach: Reach, first: usize, halt
 }
 
 impl Window<'_> {
+    /// An instant in seconds after the first window's end: small numbers, of which squares lose nothing.
+    #[inline]
+    pub(super) fn seconds(&self, ms: i64) -> f64 {
+        (ms - self.end) as f64 / 1000.0
+    }
+
     /// Calls `f` with each step and the bounds of its samples, until the query is to end.
     #[inline]
     pub(super) fn for_each(&self, n: usize, mut f: impl FnMut(usize, usize, usize)) {

@@ -1,8 +1,11 @@
 //! Functions of the samples in a window. A step costs as much as the samples that enter and leave its window, not as
 //! those in it, wherever the function allows it.
 
-use super::fold::{Greatest, Least, Mean, Spread, Sum, mean, slide};
+use std::ops::Range;
+
+use super::fold::{Greatest, Least, Line, Mean, Spread, Sum, mean, slide, slides};
 use super::points::ABSENT;
+use super::ranks::{self, Ranks};
 use super::select::Window;
 use super::{Grid, Scalars};
 use crate::functions::WindowCode;
@@ -22,43 +25,79 @@ pub(super) fn compute(code: WindowCode, window: &Window<'_>, grid: Grid, param: 
         WindowCode::Last => each_of(window, 1, out, |_, high| values[high - 1]),
         WindowCode::Changes => count_pairs(window, out, |a, b| a != b && !(a.is_nan() && b.is_nan())),
         WindowCode::Resets => count_pairs(window, out, |a, b| b < a),
-        WindowCode::Sum => slide::<Sum>(window, out, |f, _| f.value()),
-        WindowCode::Avg => slide::<Sum>(window, out, |f, run| {
+        WindowCode::Sum => slide::<Sum>(window, out, |_, f, _| f.value()),
+        WindowCode::Avg => slide::<Sum>(window, out, |_, f, run| {
             // The slow way copes with an overflow, and is exact to the bit for what is evaluated but once.
             if f.sum.is_infinite() || run.len() < 64 {
-                return mean(run);
+                return mean(&values[run]);
             }
             f.sum / run.len() as f64 + f.lost / run.len() as f64
         }),
-        WindowCode::Min => slide::<Least>(window, out, |f, _| f.0),
-        WindowCode::Max => slide::<Greatest>(window, out, |f, _| f.0),
-        WindowCode::Stdvar => slide::<Spread>(window, out, |f, _| f.variance()),
-        WindowCode::Stddev => slide::<Spread>(window, out, |f, _| f.variance().sqrt()),
-        WindowCode::Deriv => {
-            each_of(window, 2, out, |low, high| regression(&times[low..high], &values[low..high], times[low]).0);
-        }
+        WindowCode::Min => slide::<Least>(window, out, |_, f, _| f.0),
+        WindowCode::Max => slide::<Greatest>(window, out, |_, f, _| f.0),
+        WindowCode::Stdvar => slide::<Spread>(window, out, |_, f, _| f.variance()),
+        WindowCode::Stddev => slide::<Spread>(window, out, |_, f, _| f.variance().sqrt()),
+        WindowCode::Deriv => lines(window, out, |low, _| times[low], |_, slope, _| slope),
         WindowCode::PredictLinear => {
             let first = window.first;
-            window.for_each(out.len(), |i, low, high| {
-                if high - low >= 2 {
-                    let now = grid.time(first + i);
-                    let (slope, intercept) = regression(&times[low..high], &values[low..high], now);
-                    out[i] = slope * param.at(first + i) + intercept;
-                }
-            });
+            let ahead = |i: usize, slope: f64, now: f64| slope * param.at(first + i) + now;
+            lines(window, out, |_, i| grid.time(first + i), ahead);
         }
-        WindowCode::Quantile => {
-            let mut sorted = Vec::new();
-            let first = window.first;
-            window.for_each(out.len(), |i, low, high| {
-                if low < high {
-                    sorted.clear();
-                    sorted.extend_from_slice(&values[low..high]);
-                    out[i] = quantile(param.at(first + i), &mut sorted);
-                }
-            });
-        }
+        WindowCode::Quantile => quantiles(window, param, out),
     }
+}
+
+/// Stores `finish(step, slope a second, value at the origin)` of the line through each window of two samples and more;
+/// `origin(first sample, step)` is an instant.
+fn lines(
+    window: &Window<'_>,
+    out: &mut [f64],
+    origin: impl Fn(usize, usize) -> i64,
+    finish: impl Fn(usize, f64, f64) -> f64,
+) {
+    let anew = |i: usize, run: Range<usize>| {
+        let origin = origin(run.start, i);
+        let (slope, value) = regression(&window.timestamps[run.clone()], &window.values[run], origin);
+        finish(i, slope, value)
+    };
+    if !slides(window, out.len()) {
+        return window.for_each(out.len(), |i, low, high| {
+            if high - low >= 2 {
+                out[i] = anew(i, low..high);
+            }
+        });
+    }
+    slide::<Line>(window, out, |i, line, run| {
+        if run.len() < 2 {
+            return ABSENT;
+        }
+        match line.slope_and_value(window.seconds(origin(run.start, i))) {
+            Some((slope, value)) => finish(i, slope, value),
+            None => anew(i, run),
+        }
+    });
+}
+
+/// `quantile_over_time`.
+fn quantiles(window: &Window<'_>, phi: &Scalars, out: &mut [f64]) {
+    let (values, first) = (window.values, window.first);
+    if slides(window, out.len()) {
+        let mut ranks = Ranks::new(values);
+        return window.for_each(out.len(), |i, low, high| {
+            ranks.move_to(low, high);
+            if low < high {
+                out[i] = quantile_of(phi.at(first + i), high - low, |nth| ranks.nth(nth));
+            }
+        });
+    }
+    let mut sorted = Vec::new();
+    window.for_each(out.len(), |i, low, high| {
+        if low < high {
+            sorted.clear();
+            sorted.extend_from_slice(&values[low..high]);
+            out[i] = quantile(phi.at(first + i), &mut sorted);
+        }
+    });
 }
 
 /// Stores `f(first, end)` for each window of at least `least` samples.
@@ -194,7 +233,12 @@ fn regression(times: &[i64], values: &[f64], origin: i64) -> (f64, f64) {
 
 /// The φ-quantile, interpolated; NaN counts as the smallest value. Reorders the values.
 pub(super) fn quantile(phi: f64, values: &mut [f64]) -> f64 {
-    if values.is_empty() || phi.is_nan() {
+    quantile_of(phi, values.len(), |nth| *values.select_nth_unstable_by(nth, ranks::order).1)
+}
+
+/// The φ-quantile of `count` values, of which `nth` gives one by its place in their order.
+fn quantile_of(phi: f64, count: usize, mut nth: impl FnMut(usize) -> f64) -> f64 {
+    if count == 0 || phi.is_nan() {
         return f64::NAN;
     }
     if phi < 0.0 {
@@ -203,13 +247,11 @@ pub(super) fn quantile(phi: f64, values: &mut [f64]) -> f64 {
     if phi > 1.0 {
         return f64::INFINITY;
     }
-    let order = |a: &f64, b: &f64| a.partial_cmp(b).unwrap_or_else(|| b.is_nan().cmp(&a.is_nan()));
-    let rank = phi * (values.len() - 1) as f64;
+    let rank = phi * (count - 1) as f64;
     let lower = rank.floor() as usize;
     let weight = rank - rank.floor();
-    let (_, low, above) = values.select_nth_unstable_by(lower, order);
-    let low = *low;
-    let high = above.iter().copied().min_by(order).unwrap_or(low);
+    let low = nth(lower);
+    let high = if lower + 1 < count { nth(lower + 1) } else { low };
     low * (1.0 - weight) + high * weight
 }
 
