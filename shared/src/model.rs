@@ -2,6 +2,7 @@
 //!
 //! It owns no encoding: bytes are [`crate::codec`]'s and [`crate::wire`]'s matter.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -117,9 +118,14 @@ pub struct Mark {
 
 /// A series' labels: sorted by name, unique, without empty values, within [`limits`].
 ///
-/// Cheap to clone: the text is shared.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Labels(Arc<[(Box<str>, Box<str>)]>);
+/// Cheap to clone and small: a million series are held at once, so that they are one shared text and not a string each.
+/// It is the number of pairs and, pair by pair, the lengths of name and value before them, each a character whose code
+/// is the number.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Labels(Arc<str>);
+
+// Codes of characters without a gap reach this far.
+const _: () = assert!(limits::LABELS_MAX_BYTES < 0xd800 && limits::LABELS_PER_SERIES_MAX < 0xd800);
 
 /// Why a set of labels was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -148,13 +154,13 @@ impl Labels {
     /// Any breach of [`limits`], or a name that stands twice.
     pub fn new<N, V>(pairs: impl IntoIterator<Item = (N, V)>) -> Result<Self, LabelsError>
     where
-        N: Into<Box<str>>,
-        V: Into<Box<str>>,
+        N: AsRef<str>,
+        V: AsRef<str>,
     {
-        let mut list: Vec<(Box<str>, Box<str>)> = Vec::new();
+        let mut list: Vec<(N, V)> = Vec::new();
         let mut bytes = 0;
-        for (name, value) in pairs {
-            let (name, value) = (name.into(), value.into());
+        for pair in pairs {
+            let (name, value) = (pair.0.as_ref(), pair.1.as_ref());
             if value.is_empty() {
                 continue;
             }
@@ -162,10 +168,10 @@ impl Labels {
                 return Err(LabelsError::Name(name.len()));
             }
             if value.len() > limits::LABEL_VALUE_MAX_BYTES {
-                return Err(LabelsError::Value(name.into(), value.len()));
+                return Err(LabelsError::Value(name.to_owned(), value.len()));
             }
             bytes += name.len() + value.len();
-            list.push((name, value));
+            list.push(pair);
         }
         if list.len() > limits::LABELS_PER_SERIES_MAX {
             return Err(LabelsError::Count(list.len()));
@@ -173,18 +179,31 @@ impl Labels {
         if bytes > limits::LABELS_MAX_BYTES {
             return Err(LabelsError::Bytes(bytes));
         }
-        list.sort_unstable();
-        if let Some(pair) = list.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            return Err(LabelsError::Duplicate(pair[0].0.to_string()));
+        list.sort_unstable_by(|a, b| a.0.as_ref().cmp(b.0.as_ref()));
+        if let Some(pair) = list.windows(2).find(|pair| pair[0].0.as_ref() == pair[1].0.as_ref()) {
+            return Err(LabelsError::Duplicate(pair[0].0.as_ref().to_owned()));
         }
-        Ok(Self(list.into()))
+        Ok(Self::packed(&list, bytes))
+    }
+
+    fn packed<N: AsRef<str>, V: AsRef<str>>(list: &[(N, V)], bytes: usize) -> Self {
+        let mut text = String::with_capacity(bytes + 4 * list.len() + 1);
+        let number = |text: &mut String, number: usize| text.extend(char::from_u32(number as u32));
+        number(&mut text, list.len());
+        for (name, value) in list {
+            let (name, value) = (name.as_ref(), value.as_ref());
+            number(&mut text, name.len());
+            number(&mut text, value.len());
+            text.push_str(name);
+            text.push_str(value);
+        }
+        Self(text.into())
     }
 
     /// The value of `name`, if the series has it.
     #[must_use]
     pub fn value(&self, name: &str) -> Option<&str> {
-        let at = self.0.binary_search_by(|(n, _)| (**n).cmp(name)).ok()?;
-        Some(&self.0[at].1)
+        self.iter().find(|(n, _)| *n == name).map(|(_, value)| value)
     }
 
     /// The metric name, or the empty string.
@@ -194,8 +213,11 @@ impl Labels {
     }
 
     /// Name and value pairs, sorted by name.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
-        self.0.iter().map(|(n, v)| (&**n, &**v))
+    #[must_use]
+    pub fn iter(&self) -> Pairs<'_> {
+        let mut rest = &*self.0;
+        let left = Pairs::number(&mut rest);
+        Pairs { rest, left }
     }
 
     /// The same labels with `name` set to `value` (or removed, if `value` is empty).
@@ -207,6 +229,57 @@ impl Labels {
         Self::new(kept.chain([(name, value)]))
     }
 }
+
+impl Ord for Labels {
+    /// Pair by pair.
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.iter().cmp(other.iter())
+    }
+}
+
+impl PartialOrd for Labels {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Name and value pairs of [`Labels`].
+#[derive(Clone, Debug)]
+pub struct Pairs<'a> {
+    rest: &'a str,
+    left: usize,
+}
+
+impl<'a> Pairs<'a> {
+    fn number(rest: &mut &str) -> usize {
+        let mut chars = rest.chars();
+        let number = chars.next().map_or(0, |code| code as usize);
+        *rest = chars.as_str();
+        number
+    }
+
+    fn take(&mut self, bytes: usize) -> &'a str {
+        let (taken, rest) = self.rest.split_at(bytes);
+        self.rest = rest;
+        taken
+    }
+}
+
+impl<'a> Iterator for Pairs<'a> {
+    type Item = (&'a str, &'a str);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        let (name, value) = (Self::number(&mut self.rest), Self::number(&mut self.rest));
+        Some((self.take(name), self.take(value)))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for Pairs<'_> {}
 
 impl fmt::Display for Labels {
     /// `metric{a="b",c="d"}`, escaped as the text format escapes.
@@ -256,6 +329,21 @@ mod tests {
         assert_eq!(Labels::new([("a", &*long)]), Err(LabelsError::Value("a".into(), long.len())));
         let many = (0..=limits::LABELS_PER_SERIES_MAX).map(|i| (format!("l{i}"), "v"));
         assert_eq!(Labels::new(many), Err(LabelsError::Count(limits::LABELS_PER_SERIES_MAX + 1)));
+    }
+
+    #[test]
+    fn labels_are_one_text_that_gives_its_pairs_back() {
+        let long = "ü".repeat(limits::LABEL_VALUE_MAX_BYTES / 2);
+        let pairs = [("a", &*long), ("b\u{0}", "\u{1}"), ("été", "x")];
+        let labels = Labels::new(pairs.iter().rev().copied()).unwrap();
+        assert!(labels.iter().eq(pairs) && labels.iter().len() == 3);
+        assert_eq!((labels.value("été"), labels.value("b")), (Some("x"), None));
+        assert_eq!(Labels::new([("", ""); 0]).unwrap().iter().next(), None);
+        // A longer name is later than a shorter one that it begins with, whatever the lengths before them.
+        let before = Labels::new([("a", "1"), ("b", "1")]).unwrap();
+        assert!(
+            before < Labels::new([("aa", "1")]).unwrap() && before < Labels::new([("a", "1"), ("b", "2")]).unwrap()
+        );
     }
 
     #[test]
