@@ -113,7 +113,7 @@ pub enum ListenError {
 /// See [`ListenError`].
 pub fn open(address: SocketAddr, agents: &Agents, keys: &keys::Keys) -> Result<Endpoint, ListenError> {
     let credentials = agents.authority().collector_credentials(unix_ms() / 1000)?;
-    let tls = tls::collector_config(agents.authority().certificate(), credentials, &[ALPN, ALPN_ENROLL])
+    let tls = tls::collector_config(agents.authority().certificate(), credentials, ALPN, ALPN_ENROLL)
         .map_err(|error| ListenError::Tls(error.to_string()))?;
     let tls = QuicServerConfig::try_from(tls).map_err(|error| ListenError::Tls(error.to_string()))?;
     let mut config = ServerConfig::with_crypto(Arc::new(tls));
@@ -154,7 +154,9 @@ fn transport() -> TransportConfig {
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
         .send_window(SEND_WINDOW_BYTES)
         .datagram_receive_buffer_size(None)
-        // Answers are a packet each; with it quinn keeps room for ten beside every connection.
+        // Answers are small. The search for a larger packet size costs some packets each way in every handshake.
+        .mtu_discovery_config(None)
+        // They are a packet each; with it quinn keeps room for ten beside every connection.
         .enable_segmentation_offload(false)
         .max_idle_timeout(IdleTimeout::try_from(Duration::from_secs(IDLE_TIMEOUT_SECS)).ok());
     transport

@@ -96,6 +96,8 @@ fn transport() -> TransportConfig {
         .receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES))
         .send_window(SEND_WINDOW_BYTES)
         .datagram_receive_buffer_size(None)
+        // A tick fits into the least packet that QUIC knows; a search for a larger one costs every return some packets.
+        .mtu_discovery_config(None)
         .keep_alive_interval(Some(Duration::from_secs(KEEP_ALIVE_SECS)))
         .max_idle_timeout(IdleTimeout::try_from(Duration::from_secs(IDLE_TIMEOUT_SECS)).ok());
     transport

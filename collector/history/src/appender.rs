@@ -129,9 +129,7 @@ impl Appender {
             Ok(()) => {
                 count(&self.history.counters.commits);
                 self.note_segment();
-                for source in self.ingest.sources_mut() {
-                    source.durable = source.taken;
-                }
+                self.ingest.committed();
                 Ok(())
             }
             Err(error) => {

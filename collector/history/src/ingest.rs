@@ -41,6 +41,8 @@ pub(crate) struct Ingest {
     sources: BTreeMap<u32, Source>,
     ids: FxHashMap<SourceName, u32>,
     next_id: u32,
+    /// Sources with frames that are not durable yet.
+    uncommitted: Vec<u32>,
     decoded: Decoded,
 }
 
@@ -69,7 +71,14 @@ pub(crate) enum Check {
 
 impl Ingest {
     pub(crate) fn new(history: Arc<History>) -> Self {
-        Self { history, sources: BTreeMap::new(), ids: FxHashMap::default(), next_id: 0, decoded: Decoded::default() }
+        Self {
+            history,
+            sources: BTreeMap::new(),
+            ids: FxHashMap::default(),
+            next_id: 0,
+            uncommitted: Vec::new(),
+            decoded: Decoded::default(),
+        }
     }
 
     pub(crate) fn id(&self, name: &SourceName) -> Option<u32> {
@@ -136,6 +145,9 @@ impl Ingest {
             return Err(Reject::Gap { last: None, got: mark });
         };
         source.decoder.get_or_insert_default().decode(payload, &mut self.decoded)?;
+        if source.durable == source.taken {
+            self.uncommitted.push(id);
+        }
         source.taken = Some(mark);
         let mut appended = Appended::default();
         match &self.decoded {
@@ -201,6 +213,15 @@ impl Ingest {
             record::put(&mut out, &Record::Checkpoint { source: id, lane, mark, decoder: &state, ending });
         }
         out
+    }
+
+    /// What was taken is durable. Only those that it touches: with ten thousand sources a commit brings a few hundred.
+    pub(crate) fn committed(&mut self) {
+        for id in self.uncommitted.drain(..) {
+            if let Some(source) = self.sources.get_mut(&id) {
+                source.durable = source.taken;
+            }
+        }
     }
 
     /// The heads were taken away.

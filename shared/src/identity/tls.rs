@@ -4,15 +4,17 @@
 //! fingerprint its token holds. Hosts' clocks are often wrong before NTP is up, so a certificate that is out of its
 //! time by at most [`CLOCK_TOLERANCE_SECS`] still passes; revocation does not depend on clocks.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring as provider, verify_tls13_signature};
+use rustls::crypto::ring::{self, cipher_suite};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
     SignatureScheme,
@@ -22,6 +24,17 @@ use super::{COLLECTOR_NAME, Fingerprint};
 
 /// How far outside its life a certificate still passes, in seconds.
 pub const CLOCK_TOLERANCE_SECS: u64 = 24 * 3600;
+
+/// AES-128 first: its key schedule uses SHA-256, for which processors have instructions, and not SHA-384, for which few
+/// have; in a fleet's return that is a tenth of the cryptography.
+static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+    let cipher_suites = vec![
+        cipher_suite::TLS13_AES_128_GCM_SHA256,
+        cipher_suite::TLS13_AES_256_GCM_SHA384,
+        cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+    ];
+    Arc::new(CryptoProvider { cipher_suites, ..ring::default_provider() })
+});
 
 /// Which authority an agent trusts.
 #[derive(Clone, Debug)]
@@ -46,7 +59,7 @@ pub struct Credentials {
 /// # Errors
 /// Credentials that do not belong together.
 pub fn agent_config(trust: Trust, credentials: Option<Credentials>, alpn: &[u8]) -> Result<ClientConfig, Error> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(provider::default_provider()))
+    let builder = ClientConfig::builder_with_provider(PROVIDER.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(CollectorVerifier { trust, algorithms: algorithms() }));
@@ -62,25 +75,48 @@ pub fn agent_config(trust: Trust, credentials: Option<Credentials>, alpn: &[u8])
 
 /// The collector's side: serves agents with and without certificates; who may do what is decided after the handshake.
 ///
+/// Under the ALPN `session` it presents its own certificate alone, under `enroll` the authority's as well: only who
+/// enrols has to be shown that one, and without it the answer to a first packet fits into one.
+///
 /// # Errors
 /// Credentials that do not belong together, or an authority that is no certificate.
 pub fn collector_config(
     authority: &CertificateDer<'static>,
     own: Credentials,
-    alpn: &[&[u8]],
+    session: &[u8],
+    enroll: &'static [u8],
 ) -> Result<ServerConfig, Error> {
     let verifier = AgentVerifier::new(authority)?;
-    let mut config = ServerConfig::builder_with_provider(Arc::new(provider::default_provider()))
+    let whole = CertifiedKey::from_der(own.chain, own.key, &PROVIDER)?;
+    let mut alone = whole.clone();
+    alone.cert.truncate(1);
+    let presented = Presented { enroll, whole: Arc::new(whole), alone: Arc::new(alone) };
+    let mut config = ServerConfig::builder_with_provider(PROVIDER.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
-        .with_single_cert(own.chain, own.key)?;
-    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        .with_cert_resolver(Arc::new(presented));
+    config.alpn_protocols = vec![session.to_vec(), enroll.to_vec()];
     config.send_tls13_tickets = 0;
     Ok(config)
 }
 
+/// What the collector shows of its chain.
+#[derive(Debug)]
+struct Presented {
+    enroll: &'static [u8],
+    whole: Arc<CertifiedKey>,
+    alone: Arc<CertifiedKey>,
+}
+
+impl ResolvesServerCert for Presented {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let enrols = hello.alpn().is_some_and(|mut names| names.any(|name| name == self.enroll));
+        Some(if enrols { self.whole.clone() } else { self.alone.clone() })
+    }
+}
+
 fn algorithms() -> WebPkiSupportedAlgorithms {
-    provider::default_provider().signature_verification_algorithms
+    PROVIDER.signature_verification_algorithms
 }
 
 fn roots(authority: &CertificateDer<'_>) -> Result<Arc<RootCertStore>, Error> {
@@ -131,8 +167,7 @@ impl ServerCertVerifier for CollectorVerifier {
                 })?
             }
         };
-        let provider = Arc::new(provider::default_provider());
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots(authority)?, provider)
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots(authority)?, PROVIDER.clone())
             .build()
             .map_err(|error| Error::General(error.to_string()))?;
         let name = ServerName::try_from(COLLECTOR_NAME).map_err(|error| Error::General(error.to_string()))?;
@@ -167,8 +202,7 @@ struct AgentVerifier(Arc<dyn ClientCertVerifier>);
 
 impl AgentVerifier {
     fn new(authority: &CertificateDer<'static>) -> Result<Self, Error> {
-        let provider: Arc<CryptoProvider> = Arc::new(provider::default_provider());
-        let verifier = WebPkiClientVerifier::builder_with_provider(roots(authority)?, provider)
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots(authority)?, PROVIDER.clone())
             .allow_unauthenticated()
             .build()
             .map_err(|error| Error::General(error.to_string()))?;
