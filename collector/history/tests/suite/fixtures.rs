@@ -1,10 +1,11 @@
 //! Files that every version wrote: later versions read them to the same samples.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::common::*;
 use pitwatch_disk::{Disk, SimDisk};
-use pitwatch_history::{Config, SeriesRows, SourceName};
+use pitwatch_history::{Config, History, OpenError, SeriesRows, SourceName};
 use pitwatch_shared::model::{Lane, Mark, MetricType};
 
 const BLOCK: &str = "blocks/00000001-1700000001000-1700000037500.blk";
@@ -106,6 +107,30 @@ fn a_log_of_version_2_is_read() {
     let (history, _, report) = open(&disk, &Config::default());
     assert!(report.losses.is_empty(), "{:?}", report.losses);
     assert_same(&contents(&history), &play_rows().1, "version 2");
+}
+
+#[test]
+fn a_newer_format_is_refused_and_left_as_it_is() {
+    // The name in the store, a file of this format, and its header without the checksum at the end.
+    let files = [
+        (BLOCK, "v2.blk", 16, 2),
+        (SEGMENT, "v2.wal", 36, 2),
+        ("rollups/00000001-1m-1699920000000-1700006400000.rol", "v1.rol", 16, 1),
+    ];
+    for (name, fixture, body, known) in files {
+        let disk = SimDisk::new(5);
+        let path = Path::new(DIR).join(name);
+        let mut bytes = std::fs::read(Path::new(FIXTURES).join(fixture)).unwrap();
+        bytes[8] = 200;
+        let crc = crc32fast::hash(&bytes[..body]).to_le_bytes();
+        bytes[body..body + crc.len()].copy_from_slice(&crc);
+        disk.create(&path).unwrap().write_at(0, &bytes).unwrap();
+        let opened = History::open(Arc::new(disk.clone()), Path::new(DIR), Config::default());
+        let error = opened.map(drop).unwrap_err();
+        assert!(matches!(&error, OpenError::Newer { path: at, found: 200, known: k } if *at == path && *k == known));
+        assert!(error.to_string().contains(name) && error.to_string().contains("200"), "{error}");
+        assert_eq!(disk.contents(&path).unwrap(), bytes, "{name} was changed");
+    }
 }
 
 #[test]
