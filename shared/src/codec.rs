@@ -260,9 +260,10 @@ impl Encoder {
         let begin = out.len();
         out.push(KIND_TICK);
         put_varint(out, group.into());
-        self.scratch.write(out, models, known, ts_ms, values);
+        let learnt = self.scratch.write(out, models, known, ts_ms, values);
         keep_to_limit(out, begin, group)?;
-        self.scratch.commit_written(models, known, ts_ms, values);
+        *models = learnt;
+        self.scratch.commit_written(known, ts_ms, values);
         Ok(())
     }
 }
@@ -399,13 +400,14 @@ impl Decoder {
 
     fn decode_tick(&mut self, payload: &[u8], at: usize, group: GroupId, out: &mut Decoded) -> Result<(), DecodeError> {
         let (models, known) = self.chain.parts(group)?;
-        let ts_ms = self.scratch.read(payload, at, models, known)?;
+        let (ts_ms, learnt) = self.scratch.read(payload, at, models, known)?;
+        *models = learnt;
         let mut changes = match out {
             Decoded::Tick { changes, .. } => std::mem::take(changes),
             Decoded::Schema { .. } => Vec::new(),
         };
         changes.clear();
-        self.scratch.commit_read(models, known, ts_ms, &mut changes);
+        self.scratch.commit_read(known, ts_ms, &mut changes);
         *out = Decoded::Tick { group, ts_ms, changes };
         Ok(())
     }

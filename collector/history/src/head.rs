@@ -6,6 +6,8 @@
 //! [`HeadData`] is what readers see, behind the source's lock. [`Live`] is the writer's side: which series stand in
 //! which slot, and which are to end at their group's next tick. Bytes and numbering are not known here.
 
+use std::collections::hash_map::Entry;
+
 use pitwatch_shared::codec::{GroupId, Slot};
 use pitwatch_shared::model::STALE_NAN_BITS;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -15,7 +17,7 @@ use crate::index::SeriesId;
 /// The end of a column whose series is live.
 const OPEN: u32 = u32::MAX;
 /// Estimated memory of a column without its changes, and of a change.
-const COLUMN_BYTES: u64 = 128;
+const COLUMN_BYTES: u64 = 256;
 const CHANGE_BYTES: u64 = 12;
 /// Ticks searched for an instant, from the last back, in a group that is not in order of time.
 const TICKS_SEARCHED_MAX: usize = 64;
@@ -26,9 +28,22 @@ const COLUMNS_SEARCHED_MAX: usize = 64;
 #[derive(Debug, Default)]
 pub(crate) struct HeadData {
     pub(crate) groups: FxHashMap<GroupId, Group>,
-    by_series: FxHashMap<SeriesId, Vec<(GroupId, u32)>>,
+    by_series: FxHashMap<SeriesId, Places>,
     pub(crate) samples: u64,
     pub(crate) bytes: u64,
+}
+
+/// The columns of a series, by group and number, in the order they were opened. Nearly every series has one.
+#[derive(Debug)]
+struct Places {
+    first: (GroupId, u32),
+    more: Vec<(GroupId, u32)>,
+}
+
+impl Places {
+    fn iter(&self) -> impl DoubleEndedIterator<Item = &(GroupId, u32)> {
+        std::iter::once(&self.first).chain(&self.more)
+    }
 }
 
 /// One group's ticks, in the order they came.
@@ -94,14 +109,14 @@ impl HeadData {
 
     /// Whether the series may have a sample after `start` and not after `end`.
     pub(crate) fn has(&self, series: SeriesId, start: i64, end: i64) -> bool {
-        let places = self.by_series.get(&series).into_iter().flatten();
+        let places = self.by_series.get(&series).into_iter().flat_map(Places::iter);
         let mut groups = places.filter_map(|(group, _)| self.groups.get(group));
         groups.any(|group| group.min_ts <= end && group.max_ts > start)
     }
 
     /// Adds the series' samples after `start` and not after `end`, in the order they came.
     pub(crate) fn samples(&self, series: SeriesId, start: i64, end: i64, ts: &mut Vec<i64>, values: &mut Vec<f64>) {
-        for (group, column) in self.by_series.get(&series).into_iter().flatten() {
+        for (group, column) in self.by_series.get(&series).into_iter().flat_map(Places::iter) {
             let Some(group) = self.groups.get(group) else { continue };
             let Some(column) = group.columns.get(*column as usize) else { continue };
             let mut range = column.ticks(group.ts.len());
@@ -205,7 +220,12 @@ impl HeadData {
         let columns = &mut self.groups.entry(group).or_default().columns;
         let at = columns.len() as u32;
         columns.push(Column { series, start: tick, end: OPEN, last_tick: tick, ticks: vec![tick], bits: vec![bits] });
-        self.by_series.entry(series).or_default().push((group, at));
+        match self.by_series.entry(series) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(Places { first: (group, at), more: Vec::new() });
+            }
+            Entry::Occupied(mut places) => places.get_mut().more.push((group, at)),
+        }
         self.bytes += COLUMN_BYTES;
         at
     }

@@ -112,14 +112,15 @@ impl History {
         ts.clear();
         values.clear();
         let (mut head_ts, mut head_values) = (Vec::new(), Vec::new());
-        let sources = read(&self.index).sources(series.id).to_vec();
         let blocks: Vec<Arc<Block>>;
         {
             let view = read(&self.view);
-            for (_, data) in sources.iter().filter_map(|source| view.frozen.as_ref()?.sources.get(source)) {
+            let index = read(&self.index);
+            let sources = || index.sources(series.id);
+            for (_, data) in sources().filter_map(|source| view.frozen.as_ref()?.sources.get(&source)) {
                 data.samples(series.id, start_ms, end_ms, &mut head_ts, &mut head_values);
             }
-            for head in sources.iter().filter_map(|source| view.heads.get(source)) {
+            for head in sources().filter_map(|source| view.heads.get(&source)) {
                 read(&head.data).samples(series.id, start_ms, end_ms, &mut head_ts, &mut head_values);
             }
             blocks = view.blocks.iter().filter(|block| block.has(series.id, start_ms, end_ms)).cloned().collect();
@@ -213,9 +214,9 @@ impl History {
         let blocks: Vec<_> = view.blocks.iter().filter(|block| block.overlaps(start, end)).collect();
         let rollups: Vec<_> = view.rollups.iter().filter(|file| file.overlaps(start, end)).collect();
         ids.retain(|id| {
-            let sources = index.sources(*id).iter();
-            let mut frozen = sources.clone().filter_map(|source| view.frozen.as_ref()?.sources.get(source));
-            let mut heads = sources.filter_map(|source| view.heads.get(source));
+            let sources = || index.sources(*id);
+            let mut frozen = sources().filter_map(|source| view.frozen.as_ref()?.sources.get(&source));
+            let mut heads = sources().filter_map(|source| view.heads.get(&source));
             heads.any(|head| read(&head.data).has(*id, start, end))
                 || frozen.any(|(_, data)| data.has(*id, start, end))
                 || blocks.iter().any(|block| block.has(*id, start, end))

@@ -25,8 +25,15 @@ pub(crate) struct Index {
 struct Entry {
     labels: Labels,
     kind: MetricType,
-    /// Sources whose heads may hold it.
-    sources: Vec<u32>,
+    /// Sources whose heads may hold it: nearly always one.
+    source: Option<u32>,
+    more_sources: Vec<u32>,
+}
+
+impl Entry {
+    fn sources(&self) -> impl Iterator<Item = u32> {
+        self.source.into_iter().chain(self.more_sources.iter().copied())
+    }
 }
 
 impl Index {
@@ -47,16 +54,19 @@ impl Index {
     }
 
     /// The sources whose heads may hold the series.
-    pub(crate) fn sources(&self, id: SeriesId) -> &[u32] {
-        self.entries.get(&id).map_or(&[], |entry| &entry.sources)
+    pub(crate) fn sources(&self, id: SeriesId) -> impl Iterator<Item = u32> {
+        self.entries.get(&id).into_iter().flat_map(Entry::sources)
     }
 
     /// Notes that a source's head may hold the series.
     pub(crate) fn add_source(&mut self, id: SeriesId, source: u32) {
         if let Some(entry) = self.entries.get_mut(&id)
-            && !entry.sources.contains(&source)
+            && entry.sources().all(|known| known != source)
         {
-            entry.sources.push(source);
+            match entry.source {
+                None => entry.source = Some(source),
+                Some(_) => entry.more_sources.push(source),
+            }
         }
     }
 
@@ -85,7 +95,7 @@ impl Index {
             }
         }
         self.ids.insert(labels.clone(), id);
-        self.entries.insert(id, Entry { labels: labels.clone(), kind, sources: Vec::new() });
+        self.entries.insert(id, Entry { labels: labels.clone(), kind, source: None, more_sources: Vec::new() });
         id
     }
 

@@ -388,7 +388,7 @@ impl Source {
             let index = read(&history.index);
             if let Some(id) = index.id(labels)
                 && index.kind(id) == kind
-                && index.sources(id).contains(&self.id)
+                && index.sources(id).any(|source| source == self.id)
             {
                 return id;
             }

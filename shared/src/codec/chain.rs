@@ -235,7 +235,7 @@ impl Chain {
     }
 
     /// The models and the group, to change them together.
-    pub(super) fn parts(&mut self, group: GroupId) -> Result<(&mut Box<Models>, &mut Group), ChainError> {
+    pub(super) fn parts(&mut self, group: GroupId) -> Result<(&mut Models, &mut Group), ChainError> {
         let known = self.groups.get_mut(usize::from(group)).and_then(Option::as_deref_mut);
         Ok((&mut self.models, known.ok_or(ChainError::GroupUnknown(group))?))
     }

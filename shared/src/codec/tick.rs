@@ -66,7 +66,6 @@ impl Models {
 /// A frame being worked out, kept to be reused.
 #[derive(Clone, Debug)]
 pub(super) struct TickScratch {
-    models: Box<Models>,
     /// The changed slots as a bitmap.
     map: Vec<u64>,
     /// The changed slots, ascending.
@@ -78,18 +77,20 @@ pub(super) struct TickScratch {
 
 impl TickScratch {
     pub(super) fn new() -> Self {
-        Self {
-            models: Box::new(Models::NEW),
-            map: Vec::new(),
-            list: Vec::new(),
-            next: Vec::new(),
-            bits: BitWriter::default(),
-        }
+        Self { map: Vec::new(), list: Vec::new(), next: Vec::new(), bits: BitWriter::default() }
     }
 
-    /// Appends a frame's decisions and bits to `out`; [`TickScratch::commit_written`] makes it part of the chain.
-    pub(super) fn write(&mut self, out: &mut Vec<u8>, models: &Models, group: &Group, ts_ms: i64, values: &[f64]) {
-        *self.models = models.clone();
+    /// Appends a frame's decisions and bits to `out` and gives what was learnt; [`TickScratch::commit_written`] makes it
+    /// part of the chain. What is learnt is on the stack meanwhile: ten thousand decoders are held at once.
+    pub(super) fn write(
+        &mut self,
+        out: &mut Vec<u8>,
+        models: &Models,
+        group: &Group,
+        ts_ms: i64,
+        values: &[f64],
+    ) -> Models {
+        let mut learnt = models.clone();
         self.compare(group, values);
         let is_escape = |(slot, change): &(Slot, Change)| {
             !matches!(change.class, Class::Residual(_)) && group.series[*slot as usize].has_scale()
@@ -97,12 +98,12 @@ impl TickScratch {
         let escapes = self.list.iter().any(is_escape);
         let jump = group.jump_to(ts_ms);
         let mut range = RangeWriter::new(out);
-        range.decide(&mut self.models.steady, jump == 0);
-        decide_changed(&mut range, &mut self.models, group, &mut self.map);
-        range.decide(&mut self.models.escapes, escapes);
+        range.decide(&mut learnt.steady, jump == 0);
+        decide_changed(&mut range, &mut learnt, group, &mut self.map);
+        range.decide(&mut learnt.escapes, escapes);
         for (slot, change) in &self.list {
             let series = &group.series[*slot as usize];
-            decide_class(&mut range, &mut self.models, series, escapes, change.class);
+            decide_class(&mut range, &mut learnt, series, escapes, change.class);
         }
         range.finish();
         self.bits.clear();
@@ -113,11 +114,12 @@ impl TickScratch {
             put_change(&mut self.bits, change);
         }
         self.bits.finish(out);
+        learnt
     }
 
     /// Makes the frame just written part of the chain.
-    pub(super) fn commit_written(&mut self, models: &mut Box<Models>, group: &mut Group, ts_ms: i64, values: &[f64]) {
-        self.commit(models, group, ts_ms);
+    pub(super) fn commit_written(&mut self, group: &mut Group, ts_ms: i64, values: &[f64]) {
+        self.commit(group, ts_ms);
         for ((slot, _), next) in self.list.iter().zip(&self.next) {
             let at = *slot as usize;
             group.series[at] = *next;
@@ -125,26 +127,27 @@ impl TickScratch {
         }
     }
 
-    /// Reads what [`TickScratch::write`] wrote, from byte `at` of `payload` to its end, and gives the timestamp.
+    /// Reads what [`TickScratch::write`] wrote, from byte `at` of `payload` to its end, and gives the timestamp and
+    /// what was learnt.
     pub(super) fn read(
         &mut self,
         payload: &[u8],
         at: usize,
         models: &Models,
         group: &Group,
-    ) -> Result<i64, DecodeError> {
-        *self.models = models.clone();
+    ) -> Result<(i64, Models), DecodeError> {
+        let mut learnt = models.clone();
         self.map.clear();
         self.map.resize(group.live.len(), 0);
         self.list.clear();
         let mut range = RangeReader::new(payload, at);
-        let steady = range.decide(&mut self.models.steady, false);
-        decide_changed(&mut range, &mut self.models, group, &mut self.map);
-        let escapes = range.decide(&mut self.models.escapes, false);
+        let steady = range.decide(&mut learnt.steady, false);
+        decide_changed(&mut range, &mut learnt, group, &mut self.map);
+        let escapes = range.decide(&mut learnt.escapes, false);
         for (word, map) in self.map.iter().enumerate() {
             for slot in set_bits(word, *map) {
                 let series = &group.series[slot as usize];
-                let class = decide_class(&mut range, &mut self.models, series, escapes, Class::Residual(0));
+                let class = decide_class(&mut range, &mut learnt, series, escapes, Class::Residual(0));
                 self.list.push((slot, Change { class, scale: Scale::BITS, number: 0 }));
             }
         }
@@ -154,18 +157,12 @@ impl TickScratch {
             take_change(&mut bits, *slot, change)?;
         }
         bits.finish()?;
-        Ok(group.after_jump(jump))
+        Ok((group.after_jump(jump), learnt))
     }
 
     /// Makes the frame just read part of the chain and appends its changes.
-    pub(super) fn commit_read(
-        &mut self,
-        models: &mut Box<Models>,
-        group: &mut Group,
-        ts_ms: i64,
-        changes: &mut Vec<(Slot, u64)>,
-    ) {
-        self.commit(models, group, ts_ms);
+    pub(super) fn commit_read(&mut self, group: &mut Group, ts_ms: i64, changes: &mut Vec<(Slot, u64)>) {
+        self.commit(group, ts_ms);
         changes.reserve(self.list.len());
         for (slot, change) in &self.list {
             let value_bits = group.series[*slot as usize].receive(change);
@@ -174,8 +171,7 @@ impl TickScratch {
         }
     }
 
-    fn commit(&mut self, models: &mut Box<Models>, group: &mut Group, ts_ms: i64) {
-        std::mem::swap(models, &mut self.models);
+    fn commit(&mut self, group: &mut Group, ts_ms: i64) {
         group.arrive(ts_ms);
         for (word, map) in self.map.iter().enumerate() {
             let noted = group.live[word] & (map | !group.quiet[word]);
