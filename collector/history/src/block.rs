@@ -1,7 +1,8 @@
 //! Immutable block files: a sealed head's samples, compressed, with their index (docs/formats/block.md).
 //!
 //! - [`mod@format`]: the parts of a file. `column`: one series' values as bytes. `writer`: chunks to a file.
-//! - `Block`: an open file; its index is in memory, columns are read and checked when asked for.
+//! - `Block`: an open file. In memory are its chunks and which series they have; where the columns are is looked up in
+//!   the file, and they are read and checked, when asked for.
 //!
 //! What is put into a block is the matter of those who make one: `seal`, `compact`.
 
@@ -15,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use pitwatch_disk::{Disk, DiskFile};
+use pitwatch_shared::codec::GroupId;
 
 use crate::bytes::Malformed;
 use crate::history::write;
@@ -23,7 +25,8 @@ use crate::source::SourceName;
 use crate::usage::BlockUsage;
 use column::PcoFormat;
 use format::{
-    CRC_BYTES, Chunk, FOOTER_BYTES, Footer, HEADER_BYTES, Header, Origin, Outline, Part, PartError, Place, Presence,
+    CRC_BYTES, Chunk, Column, FOOTER_BYTES, Footer, HEADER_BYTES, Header, Listing, Origin, Outline, Part, PartError,
+    Place, Presence,
 };
 pub(crate) use writer::{BlockWriter, Ticks};
 
@@ -80,7 +83,7 @@ pub enum BlockError {
 /// # Errors
 /// Bytes that are no index.
 pub fn try_index(bytes: &[u8], data_end: u64) -> Result<usize, PartError> {
-    Ok(format::parse_index(format::VERSION, bytes, data_end)?.series.len())
+    Ok(format::parse_index(format::VERSION, bytes, data_end)?.rosters.iter().map(|roster| roster.series.len()).sum())
 }
 
 /// Reads the bytes of a column of `count` values, as this version writes them, without a checksum.
@@ -103,8 +106,9 @@ pub(crate) struct Block {
     origin: Origin,
     pco: PcoFormat,
     chunks: Vec<Chunk>,
-    /// By series, then in the order of the file.
-    entries: Vec<Entry>,
+    rosters: Vec<Roster>,
+    /// By series.
+    members: Vec<Member>,
     usage: BlockUsage,
     /// The timestamps of the chunk read last: the series of a host are asked for one after another.
     last_timestamps: Mutex<Option<(u32, Arc<[i64]>)>>,
@@ -125,13 +129,32 @@ pub(crate) struct ColumnDamage {
     pub(crate) span: (i64, i64),
 }
 
+/// The series of some chunks.
+#[derive(Debug)]
+struct Roster {
+    source: SourceName,
+    group: GroupId,
+    /// In the order in which its chunks list them.
+    series: Box<[SeriesId]>,
+    /// Its chunks, ascending.
+    chunks: Vec<u32>,
+}
+
+/// A series and its place in a roster.
+#[derive(Debug)]
+struct Member {
+    series: SeriesId,
+    roster: u32,
+    place: u32,
+}
+
 /// One series of one chunk.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) series: SeriesId,
-    pub(crate) chunk: u32,
     pub(crate) presence: Presence,
     pub(crate) values: Place,
+    ticks: usize,
 }
 
 /// A block file that was read, of which the index of series does not know yet.
@@ -190,18 +213,48 @@ impl Loaded {
     /// Enters the block's series into the index.
     pub(crate) fn enter(self, index: &RwLock<Index>) -> Block {
         let Self { path, file, bytes, number, footer, pco, outline } = self;
-        let ids: Vec<SeriesId> =
-            outline.series.iter().map(|entry| write(index).insert(&entry.labels, entry.kind)).collect();
+        let enter = |listed: &format::Listed| write(index).insert(&listed.labels, listed.kind);
+        let ids: Vec<Box<[SeriesId]>> =
+            outline.rosters.iter().map(|roster| roster.series.iter().map(enter).collect()).collect();
         let usage = BlockUsage::of(&outline, &ids);
-        let numbered = outline.series.into_iter().zip(ids);
-        let mut entries: Vec<Entry> = numbered
-            .map(|(entry, series)| Entry { series, chunk: entry.chunk, presence: entry.presence, values: entry.values })
+        let Outline { origin, chunks, rosters } = outline;
+        let mut rosters: Vec<Roster> = rosters
+            .into_iter()
+            .zip(ids)
+            .map(|(of, series)| Roster { source: of.source, group: of.group, series, chunks: Vec::new() })
             .collect();
-        entries.sort_by_key(|entry| entry.series);
-        let origin = outline.origin.unwrap_or_else(|| Origin { order: number, ..Origin::default() });
-        let chunks = outline.chunks;
+        for (nth, chunk) in chunks.iter().enumerate() {
+            // In bounds: the index was read chunk by chunk.
+            rosters[chunk.roster as usize].chunks.push(nth as u32);
+        }
+        let mut members = Vec::with_capacity(rosters.iter().map(|roster| roster.series.len()).sum());
+        for (nth, roster) in rosters.iter_mut().enumerate() {
+            roster.chunks.shrink_to_fit();
+            let all = roster.series.iter().enumerate();
+            members.extend(all.map(|(place, series)| Member {
+                series: *series,
+                roster: nth as u32,
+                place: place as u32,
+            }));
+        }
+        members.sort_unstable_by_key(|member| (member.series, member.roster, member.place));
+        let origin = origin.unwrap_or_else(|| Origin { order: number, ..Origin::default() });
         let (last_timestamps, spoiled) = (Mutex::default(), AtomicBool::new(false));
-        Block { path, file, bytes, number, footer, origin, pco, chunks, entries, usage, last_timestamps, spoiled }
+        Block {
+            path,
+            file,
+            bytes,
+            number,
+            footer,
+            origin,
+            pco,
+            chunks,
+            rosters,
+            members,
+            usage,
+            last_timestamps,
+            spoiled,
+        }
     }
 }
 
@@ -249,13 +302,38 @@ impl Block {
         &self.chunks
     }
 
-    /// By series, then in the order of the file.
-    pub(crate) fn entries(&self) -> &[Entry] {
-        &self.entries
+    /// Whose chunk it is.
+    pub(crate) fn owner(&self, chunk: &Chunk) -> (&SourceName, GroupId) {
+        let roster = &self.rosters[chunk.roster as usize];
+        (&roster.source, roster.group)
     }
 
+    /// The series of a chunk, in the order of the file.
+    pub(crate) fn entries(&self, chunk: u32) -> Result<Vec<Entry>, BlockError> {
+        let series = self.rosters[self.chunks[chunk as usize].roster as usize].series.iter();
+        let columns = self.listed(chunk, None)?;
+        Ok(series.zip(columns).map(|(series, column)| self.entry(chunk, *series, column)).collect())
+    }
+
+    fn entry(&self, chunk: u32, series: SeriesId, Column { presence, values }: Column) -> Entry {
+        Entry { series, presence, values, ticks: self.chunks[chunk as usize].ticks as usize }
+    }
+
+    /// What the index lists for a chunk, of all its series or of the one at `place`.
+    fn listed(&self, chunk: u32, place: Option<u32>) -> Result<Vec<Column>, BlockError> {
+        let Chunk { listing, ticks, .. } = &self.chunks[chunk as usize];
+        let Listing { at, bytes, .. } = listing;
+        let mut raw = vec![0; *bytes as usize];
+        let path = || self.path.clone();
+        let read = self.file.read_at(self.footer.index_offset + at, &mut raw);
+        read.map_err(|source| BlockError::Io { path: path(), part: Part::Index, source })?;
+        format::parse_listing(&raw, (listing, *ticks), place, self.footer.index_offset)
+            .map_err(|_| BlockError::Damaged { path: path(), part: Part::Index })
+    }
+
+    /// Every series, some more than once.
     pub(crate) fn series(&self) -> impl Iterator<Item = SeriesId> {
-        self.entries.iter().map(|entry| entry.series)
+        self.members.iter().map(|member| member.series)
     }
 
     /// Whether the block may have samples after `start` and not after `end`.
@@ -265,15 +343,27 @@ impl Block {
 
     /// Whether the series may have samples in the block after `start` and not after `end`.
     pub(crate) fn has(&self, series: SeriesId, start: i64, end: i64) -> bool {
-        self.overlaps(start, end) && self.of(series).iter().any(|entry| self.chunk(entry).overlaps(start, end))
+        self.overlaps(start, end) && self.places(series, start, end).next().is_some()
     }
 
     /// Whether the other block may have a sample of a series and timestamp that this one has too.
     pub(crate) fn shares(&self, other: &Self) -> bool {
-        self.entries.iter().any(|entry| {
-            let Chunk { min_ts, max_ts, .. } = self.chunk(entry);
-            other.has(entry.series, min_ts.saturating_sub(1), *max_ts)
+        self.chunks.iter().any(|chunk| {
+            let series = &self.rosters[chunk.roster as usize].series;
+            other.overlaps(chunk.min_ts.saturating_sub(1), chunk.max_ts)
+                && series.iter().any(|series| other.has(*series, chunk.min_ts.saturating_sub(1), chunk.max_ts))
         })
+    }
+
+    /// The chunks that may have samples of the series after `start` and not after `end`, and its place in each.
+    fn places(&self, series: SeriesId, start: i64, end: i64) -> impl Iterator<Item = (u32, u32)> {
+        let from = self.members.partition_point(|member| member.series < series);
+        let members = self.members[from..].iter().take_while(move |member| member.series == series);
+        let places = members.flat_map(|member| {
+            let chunks = &self.rosters[member.roster as usize].chunks;
+            chunks.iter().map(|chunk| (*chunk, member.place))
+        });
+        places.filter(move |(chunk, _)| self.chunks[*chunk as usize].overlaps(start, end))
     }
 
     /// Adds the series' samples after `start` and not after `end`. On an error `ts` and `values` may hold a part.
@@ -286,9 +376,13 @@ impl Block {
         values: &mut Vec<f64>,
     ) -> Result<(), BlockError> {
         let mut decoded = Vec::new();
-        for entry in self.of(series).iter().filter(|entry| self.chunk(entry).overlaps(start, end)) {
-            let ticks = self.chunk(entry).ticks;
-            let timestamps = self.timestamps(entry.chunk)?;
+        let mut places: Vec<_> = self.places(series, start, end).collect();
+        places.sort_unstable();
+        for (chunk, place) in places {
+            let Some(column) = self.listed(chunk, Some(place))?.pop() else { continue };
+            let entry = &self.entry(chunk, series, column);
+            let ticks = entry.ticks;
+            let timestamps = self.timestamps(chunk)?;
             let from = timestamps.partition_point(|at| *at <= start);
             let to = timestamps.partition_point(|at| *at <= end);
             if entry.presence.ranges(ticks).all(|range| range.end <= from || range.start >= to) {
@@ -323,7 +417,7 @@ impl Block {
 
     fn add_values(&self, entry: &Entry, out: &mut Vec<f64>) -> Result<(), BlockError> {
         let (column, part) = self.column(&entry.values, Part::Values)?;
-        column::decode(&self.pco, &column, entry.presence.count(self.chunk(entry).ticks), out)
+        column::decode(&self.pco, &column, entry.presence.count(entry.ticks), out)
             .map_err(|Malformed| BlockError::Damaged { path: self.path.clone(), part })
     }
 
@@ -339,32 +433,26 @@ impl Block {
 
     /// Reads every column. `progress` is told the bytes of each, `each` its samples or what is lost with it.
     pub(crate) fn check(&self, progress: &mut dyn FnMut(u64), each: &mut dyn FnMut(Result<u64, ColumnDamage>)) {
-        let mut whole = Vec::with_capacity(self.chunks.len());
-        let mut samples = vec![0; self.chunks.len()];
-        for entry in &self.entries {
-            samples[entry.chunk as usize] += entry.presence.count(self.chunk(entry).ticks) as u64;
-        }
-        for (at, chunk) in self.chunks.iter().enumerate() {
-            let timestamps = self.timestamps(at as u32);
-            progress(chunk.timestamps.file_bytes());
-            whole.push(timestamps.is_ok());
-            if let Err(error) = timestamps {
-                each(Err(self.damage(&error, chunk, None, samples[at])));
-            }
-        }
-        // In the order of the file: blocks are larger than memory.
-        let mut entries: Vec<&Entry> = self.entries.iter().filter(|entry| whole[entry.chunk as usize]).collect();
-        entries.sort_by_key(|entry| entry.values.offset());
         let mut values = Vec::new();
-        for entry in entries {
-            let chunk = self.chunk(entry);
-            let read = self.values(entry, &mut values);
-            progress(entry.values.file_bytes());
-            let samples = entry.presence.count(chunk.ticks) as u64;
-            each(match read {
-                Ok(()) => Ok(samples),
-                Err(error) => Err(self.damage(&error, chunk, Some(entry.series), samples)),
-            });
+        for (nth, chunk) in self.chunks.iter().enumerate() {
+            let timestamps = self.timestamps(nth as u32);
+            progress(chunk.timestamps.file_bytes());
+            let entries = match timestamps.and_then(|_| self.entries(nth as u32)) {
+                Ok(entries) => entries,
+                Err(error) => {
+                    each(Err(self.damage(&error, chunk, None, chunk.samples)));
+                    continue;
+                }
+            };
+            for entry in entries {
+                let read = self.values(&entry, &mut values);
+                progress(entry.values.file_bytes());
+                let samples = entry.presence.count(entry.ticks) as u64;
+                each(match read {
+                    Ok(()) => Ok(samples),
+                    Err(error) => Err(self.damage(&error, chunk, Some(entry.series), samples)),
+                });
+            }
         }
     }
 
@@ -374,18 +462,8 @@ impl Block {
             BlockError::Damaged { part, .. } => part.to_string(),
             BlockError::Newer { .. } => error.to_string(),
         };
-        ColumnDamage { part, source: chunk.source.clone(), series, samples, span: (chunk.min_ts, chunk.max_ts) }
-    }
-
-    fn of(&self, series: SeriesId) -> &[Entry] {
-        let from = self.entries.partition_point(|entry| entry.series < series);
-        let count = self.entries[from..].iter().take_while(|entry| entry.series == series).count();
-        &self.entries[from..from + count]
-    }
-
-    fn chunk(&self, entry: &Entry) -> &Chunk {
-        // In bounds: the index was read chunk by chunk.
-        &self.chunks[entry.chunk as usize]
+        let source = self.owner(chunk).0.clone();
+        ColumnDamage { part, source, series, samples, span: (chunk.min_ts, chunk.max_ts) }
     }
 
     /// The timestamps of a chunk.
@@ -398,7 +476,7 @@ impl Block {
         }
         let Chunk { ticks, timestamps, .. } = &self.chunks[chunk as usize];
         let (column, part) = self.column(timestamps, Part::Timestamps)?;
-        let decoded = column::decode_integers(&self.pco, &column, *ticks);
+        let decoded = column::decode_integers(&self.pco, &column, *ticks as usize);
         let decoded = decoded.map_err(|Malformed| BlockError::Damaged { path: self.path.clone(), part })?;
         let timestamps: Arc<[i64]> = decoded.into();
         *last() = Some((chunk, timestamps.clone()));

@@ -59,20 +59,22 @@ impl Amount {
 }
 
 impl BlockUsage {
-    /// Counts what an index names; `ids` are the numbers of its series, in its order.
-    pub(crate) fn of(outline: &Outline, ids: &[SeriesId]) -> Self {
+    /// Counts what an index names; `ids` are the numbers of its rosters' series.
+    pub(crate) fn of(outline: &Outline, ids: &[Box<[SeriesId]>]) -> Self {
         let mut sources: BTreeMap<&SourceName, Amount> = BTreeMap::new();
         for chunk in &outline.chunks {
-            sources.entry(&chunk.source).or_default().bytes += chunk.timestamps.file_bytes();
+            // In bounds: the index was read chunk by chunk.
+            let source = &outline.rosters[chunk.roster as usize].source;
+            sources.entry(source).or_default().bytes += chunk.timestamps.file_bytes();
         }
         let mut metrics: FxHashMap<&str, (SeriesId, Amount)> = FxHashMap::default();
-        for (entry, id) in outline.series.iter().zip(ids) {
-            // In bounds: the index was read chunk by chunk.
-            let chunk = &outline.chunks[entry.chunk as usize];
-            let samples = entry.presence.count(chunk.ticks) as u64;
-            let amount = Amount { bytes: entry.values.file_bytes(), samples };
-            sources.entry(&chunk.source).or_default().add(amount);
-            metrics.entry(entry.labels.metric()).or_insert((*id, Amount::default())).1.add(amount);
+        for (roster, ids) in outline.rosters.iter().zip(ids) {
+            let of_source = sources.entry(&roster.source).or_default();
+            for (listed, id) in roster.series.iter().zip(ids) {
+                let amount = Amount { bytes: listed.bytes, samples: listed.samples };
+                of_source.add(amount);
+                metrics.entry(listed.labels.metric()).or_insert((*id, Amount::default())).1.add(amount);
+            }
         }
         Self {
             sources: sources.into_iter().map(|(source, amount)| (source.clone(), amount)).collect(),

@@ -52,8 +52,6 @@ struct Piece {
 /// The blocks, ascending by order.
 struct Inputs<'a> {
     blocks: &'a [Arc<Block>],
-    /// By block, the places of its entries by chunk.
-    by_chunk: Vec<Vec<u32>>,
     index: &'a RwLock<Index>,
 }
 
@@ -74,13 +72,12 @@ pub(crate) fn merge(
     let mut groups: BTreeMap<(&SourceName, GroupId), Vec<Piece>> = BTreeMap::new();
     for (input, block) in blocks.iter().enumerate() {
         for (nth, chunk) in block.chunks().iter().enumerate() {
-            let (ticks, min_ts, max_ts) = (chunk.ticks, chunk.min_ts, chunk.max_ts);
+            let (ticks, min_ts, max_ts) = (chunk.ticks as usize, chunk.min_ts, chunk.max_ts);
             let piece = Piece { input, chunk: nth as u32, ticks, min_ts, max_ts };
-            groups.entry((&chunk.source, chunk.group)).or_default().push(piece);
+            groups.entry(block.owner(chunk)).or_default().push(piece);
         }
     }
-    let by_chunk = blocks.iter().map(|block| by_chunk(block)).collect();
-    let inputs = Inputs { blocks, by_chunk, index };
+    let inputs = Inputs { blocks, index };
     let mut merger = Merger { inputs: &inputs, writer, pace, replaced: 0 };
     let mut synced = 0;
     for ((source, group), pieces) in groups {
@@ -123,19 +120,10 @@ fn units(mut pieces: Vec<Piece>) -> Vec<Vec<Piece>> {
     joined
 }
 
-fn by_chunk(block: &Block) -> Vec<u32> {
-    let mut places: Vec<u32> = (0..block.entries().len() as u32).collect();
-    places.sort_by_key(|place| block.entries()[*place as usize].chunk);
-    places
-}
-
 impl Inputs<'_> {
     /// The entries of a chunk.
-    fn entries(&self, piece: &Piece) -> impl Iterator<Item = &Entry> {
-        let (entries, places) = (self.blocks[piece.input].entries(), &self.by_chunk[piece.input]);
-        let from = places.partition_point(|place| entries[*place as usize].chunk < piece.chunk);
-        let chunk = piece.chunk;
-        places[from..].iter().map(|place| &entries[*place as usize]).take_while(move |entry| entry.chunk == chunk)
+    fn entries(&self, piece: &Piece) -> Result<Vec<Entry>, MergeError> {
+        self.block(piece, |block| block.entries(piece.chunk))
     }
 
     /// A series' labels and type; there as long as a block that the store has open has it.
@@ -166,8 +154,8 @@ impl Merger<'_, '_> {
         let inputs = self.inputs;
         let column = inputs.block(piece, |block| block.timestamps_column(piece.chunk))?;
         let ticks = Ticks { count: piece.ticks, min_ts: piece.min_ts, max_ts: piece.max_ts, column: &column };
-        let entries = inputs.entries(piece);
-        let series: Vec<_> = entries.filter_map(|entry| Some((entry, inputs.describe(entry.series)?))).collect();
+        let entries = inputs.entries(piece)?;
+        let series: Vec<_> = entries.iter().filter_map(|entry| Some((entry, inputs.describe(entry.series)?))).collect();
         let mut chunk = self.writer.chunk(source, group, ticks, series.iter().map(|(_, (labels, _))| labels));
         for (nth, (entry, (_, kind))) in series.iter().enumerate() {
             let ranges: Vec<_> = entry.presence.ranges(piece.ticks).map(|range| (range.start, range.len())).collect();
@@ -206,8 +194,10 @@ impl Merger<'_, '_> {
         let inputs = self.inputs;
         let (Some(&min_ts), Some(&max_ts)) = (ts.first(), ts.last()) else { return Ok(()) };
         let here = unit.iter().zip(ranks).filter(|(piece, _)| piece.min_ts <= max_ts && min_ts <= piece.max_ts);
-        let entries = here.flat_map(|of| inputs.entries(of.0).map(move |entry| (of, entry)));
-        let mut entries: Vec<((&Piece, &Vec<u32>), &Entry)> = entries.collect();
+        let mut entries: Vec<((&Piece, &Vec<u32>), Entry)> = Vec::new();
+        for of in here {
+            entries.extend(inputs.entries(of.0)?.into_iter().map(|entry| (of, entry)));
+        }
         // Stable: a later block's entry stays after an earlier one's.
         entries.sort_by_key(|(_, entry)| entry.series);
         let series = entries.chunk_by(|a, b| a.1.series == b.1.series);
