@@ -17,6 +17,8 @@ pub(crate) type SeriesId = u32;
 pub(crate) struct Index {
     ids: FxHashMap<Labels, SeriesId>,
     entries: FxHashMap<SeriesId, Entry>,
+    /// Sources of a series after its first: nearly every series has but one.
+    more_sources: FxHashMap<SeriesId, Vec<u32>>,
     next: SeriesId,
     postings: BTreeMap<Box<str>, BTreeMap<Box<str>, Vec<SeriesId>>>,
 }
@@ -25,16 +27,11 @@ pub(crate) struct Index {
 struct Entry {
     labels: Labels,
     kind: MetricType,
-    /// Sources whose heads may hold it: nearly always one.
-    source: Option<u32>,
-    more_sources: Vec<u32>,
+    /// A source whose head may hold it, or [`NO_SOURCE`].
+    source: u32,
 }
 
-impl Entry {
-    fn sources(&self) -> impl Iterator<Item = u32> {
-        self.source.into_iter().chain(self.more_sources.iter().copied())
-    }
-}
+const NO_SOURCE: u32 = u32::MAX;
 
 impl Index {
     pub(crate) fn len(&self) -> usize {
@@ -55,18 +52,20 @@ impl Index {
 
     /// The sources whose heads may hold the series.
     pub(crate) fn sources(&self, id: SeriesId) -> impl Iterator<Item = u32> {
-        self.entries.get(&id).into_iter().flat_map(Entry::sources)
+        let first = self.entries.get(&id).map(|entry| entry.source).filter(|source| *source != NO_SOURCE);
+        first.into_iter().chain(self.more_sources.get(&id).into_iter().flatten().copied())
     }
 
     /// Notes that a source's head may hold the series.
     pub(crate) fn add_source(&mut self, id: SeriesId, source: u32) {
-        if let Some(entry) = self.entries.get_mut(&id)
-            && entry.sources().all(|known| known != source)
-        {
-            match entry.source {
-                None => entry.source = Some(source),
-                Some(_) => entry.more_sources.push(source),
-            }
+        if self.sources(id).any(|known| known == source) {
+            return;
+        }
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        if entry.source == NO_SOURCE {
+            entry.source = source;
+        } else {
+            self.more_sources.entry(id).or_default().push(source);
         }
     }
 
@@ -95,7 +94,7 @@ impl Index {
             }
         }
         self.ids.insert(labels.clone(), id);
-        self.entries.insert(id, Entry { labels: labels.clone(), kind, source: None, more_sources: Vec::new() });
+        self.entries.insert(id, Entry { labels: labels.clone(), kind, source: NO_SOURCE });
         id
     }
 
@@ -106,6 +105,7 @@ impl Index {
         }
         self.entries.retain(|id, _| keep.contains(id));
         self.ids.retain(|_, id| keep.contains(id));
+        self.more_sources.retain(|id, _| keep.contains(id));
         for values in self.postings.values_mut() {
             for list in values.values_mut() {
                 list.retain(|id| keep.contains(id));
