@@ -37,6 +37,8 @@ const CLOSE_TIMEOUT_SECS: u64 = 3;
 const SAVE_USES_SECS: u64 = 60;
 /// The local command line's file is tried again after this, seconds.
 const LOCAL_FILE_RETRY_SECS: u64 = 5;
+/// Threads that read the series of one query, at most; fewer where there are fewer cores.
+const QUERY_THREADS_MAX: usize = 8;
 
 /// Where a running collector was reached, once it is.
 #[derive(Clone, Copy, Debug)]
@@ -142,7 +144,7 @@ pub async fn run(
     let router = api::router(App {
         history: history.clone(),
         ingest: ingest.clone(),
-        engine: EngineOptions::default(),
+        engine: EngineOptions { threads: query_threads(), ..EngineOptions::default() },
         queries_at_once: config.http.queries_at_once,
         query_stats,
         access: access.clone(),
@@ -193,6 +195,11 @@ pub async fn run(
     let _ = tokio::time::timeout(patience, http_served).await;
     info!("stopped");
     Ok(())
+}
+
+/// Threads that read the series of one query.
+fn query_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(QUERY_THREADS_MAX)
 }
 
 /// How the command line of this host finds the collector and its token.

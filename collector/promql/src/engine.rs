@@ -26,6 +26,8 @@ pub struct EngineOptions {
     pub default_subquery_step_ms: i64,
     /// How long a query may run, in milliseconds; 0 for ever.
     pub timeout_ms: u64,
+    /// How many threads may read one query's series at once.
+    pub threads: usize,
 }
 
 impl Default for EngineOptions {
@@ -36,6 +38,7 @@ impl Default for EngineOptions {
             max_steps: 11_000,
             default_subquery_step_ms: 60_000,
             timeout_ms: 120_000,
+            threads: 1,
         }
     }
 }

@@ -3,7 +3,8 @@
 //! expression is evaluated in a module of its own:
 //!
 //! - `select`: series, windows and subqueries
-//! - `window`: functions of the samples in a window, on `fold`'s sliding sums
+//! - `parallel`: reading many series, on several threads if that pays
+//! - `window`: functions of the samples in a window, on `fold`'s sliding sums and `ranks`' order
 //! - `summary`: the same of buckets, where they do in place of samples
 //! - `each`: functions of single values
 //! - `aggregate`, `topk`: aggregations
@@ -17,6 +18,7 @@ mod call;
 mod each;
 mod fold;
 mod histogram;
+mod parallel;
 mod points;
 mod ranks;
 mod relabel;
@@ -81,6 +83,32 @@ impl Scalars {
         match self {
             Scalars::Same(value) => *value,
             Scalars::Each(values) => values[i],
+        }
+    }
+}
+
+impl Scalars {
+    fn numbers(&self) -> Numbers<'_> {
+        match self {
+            Scalars::Same(value) => Numbers::Same(*value),
+            Scalars::Each(values) => Numbers::Each(values),
+        }
+    }
+}
+
+/// [`Scalars`] for other threads to look at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Numbers<'n> {
+    Same(f64),
+    Each(&'n [f64]),
+}
+
+impl Numbers<'_> {
+    #[inline]
+    fn at(&self, i: usize) -> f64 {
+        match self {
+            Numbers::Same(value) => *value,
+            Numbers::Each(values) => values[i],
         }
     }
 }

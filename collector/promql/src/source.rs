@@ -112,10 +112,10 @@ pub struct Selection<S> {
     pub info: Option<String>,
 }
 
-/// A store of samples, as the evaluator sees it.
-pub trait Source {
+/// A store of samples, as the evaluator sees it. Several threads may read series of one query at once.
+pub trait Source: Sync {
     /// A handle on one series, valid during the query.
-    type Series;
+    type Series: Sync;
 
     /// The series that fulfil every matcher and may have samples with `start_ms < time <= end_ms`, in any order.
     fn select(

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pitwatch_promql::testing::MemorySource;
 use pitwatch_promql::{
@@ -20,7 +20,7 @@ struct Bucketed {
     samples: MemorySource,
     resolution_ms: i64,
     always: bool,
-    asked: Cell<usize>,
+    asked: AtomicUsize,
 }
 
 /// Buckets the slow way.
@@ -85,7 +85,7 @@ impl Source for Bucketed {
 
     fn buckets(&self, series: &Labels, start: i64, end: i64, out: &mut Vec<Bucket>) -> Result<(), SourceError> {
         assert!(start % self.resolution_ms == 0 && end % self.resolution_ms == 0);
-        self.asked.set(self.asked.get() + 1);
+        self.asked.fetch_add(1, Ordering::Relaxed);
         let mut samples = SampleBuf::default();
         self.samples.samples(series, start, end, &mut samples)?;
         *out = buckets(&samples, self.resolution_ms);
@@ -161,7 +161,7 @@ proptest! {
         (minutes, window, n) in (prop_oneof![Just(1_i64), Just(2), Just(5), Just(60)], 1..90_i64, 1..40_i64),
     ) {
         let samples = store(&steps);
-        let source = Bucketed { samples: samples.clone(), resolution_ms: MINUTE, always: false, asked: Cell::new(0) };
+        let source = Bucketed { samples: samples.clone(), resolution_ms: MINUTE, always: false, asked: AtomicUsize::new(0) };
         for (query, takes_sums) in QUERIES {
             let query = query.replace('W', &format!("{window}m"));
             let (found, tiers) = answer(&source, &query, START, minutes * MINUTE, n);
@@ -184,7 +184,7 @@ proptest! {
         (shift, odd) in (1..MINUTE, 1..59_i64),
     ) {
         let samples = store(&steps);
-        let source = Bucketed { samples, resolution_ms: MINUTE, always: false, asked: Cell::new(0) };
+        let source = Bucketed { samples, resolution_ms: MINUTE, always: false, asked: AtomicUsize::new(0) };
         // What is pinned to the end, or evaluated on a subquery's own grid, may be aligned all the same.
         for (query, _) in QUERIES.iter().filter(|(query, _)| !query.contains("[5m]") && !query.contains('@')) {
             answer(&source, &query.replace('W', "5m"), START + shift, MINUTE, 3);
@@ -197,7 +197,7 @@ proptest! {
             answer(&source, &format!("{function}(g[5m])"), START, MINUTE, 3);
         }
         answer(&source, "quantile_over_time(0.5, g[5m])", START, MINUTE, 3);
-        prop_assert_eq!(source.asked.get(), 0);
+        prop_assert_eq!(source.asked.load(Ordering::Relaxed), 0);
     }
 }
 
@@ -209,7 +209,7 @@ fn windows_between_buckets_are_widened_and_scaled() {
     for i in 0..=240 {
         samples.push(&labels, START + i * 15_000, i as f64 * 30.0);
     }
-    let source = Bucketed { samples, resolution_ms: 60 * MINUTE, always: true, asked: Cell::new(0) };
+    let source = Bucketed { samples, resolution_ms: 60 * MINUTE, always: true, asked: AtomicUsize::new(0) };
     let at = START + 30 * MINUTE;
     let one = |query: &str| answer(&source, query, at, MINUTE, 1).0[0].2;
     assert!((one("rate(c_total[5m])") - 2.0).abs() < 1e-9);

@@ -123,10 +123,11 @@ impl<'a, S: Source> Evaluator<'a, S> {
         let keeps_name = matches!(code, WindowCode::Last | WindowCode::First);
         let counter = matches!(code, WindowCode::Rate | WindowCode::Increase);
         let at = range.unwrapped().span();
-        let mut compute = |window: &select::Window<'_>, out: &mut [f64]| {
-            window::compute(code, window, grid, &param, out);
+        let param = param.numbers();
+        let compute = |window: &select::Window<'_>, out: &mut [f64]| {
+            window::compute(code, window, grid, param, out);
         };
-        self.windows(range, grid, Over::of(call.function.name, code), &mut compute, &mut |eval, mut row| {
+        self.windows(range, grid, Over::of(call.function.name, code), &compute, &mut |eval, mut row| {
             if counter {
                 eval.doubt_counter(&row.labels, at);
             }
@@ -166,11 +167,11 @@ impl<'a, S: Source> Evaluator<'a, S> {
 
     fn absent_over_time(&mut self, arg: &Expr, grid: Grid, sink: Sink<'_, 'a, S>) -> Result<()> {
         let mut points = self.points(grid.n, 1.0)?;
-        let mut compute = |window: &select::Window<'_>, out: &mut [f64]| {
-            window::compute(WindowCode::Present, window, grid, &Scalars::Same(0.0), out);
+        let compute = |window: &select::Window<'_>, out: &mut [f64]| {
+            window::compute(WindowCode::Present, window, grid, Numbers::Same(0.0), out);
         };
         let over = Over::of("absent_over_time", WindowCode::Present);
-        self.windows(arg, grid, over, &mut compute, &mut |_, row| {
+        self.windows(arg, grid, over, &compute, &mut |_, row| {
             hide_present(&mut points, &row.points);
             Ok(())
         })?;

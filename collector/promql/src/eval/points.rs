@@ -59,6 +59,11 @@ impl Meter {
         Ok(())
     }
 
+    /// How many more samples may be held.
+    pub(crate) fn room(&self) -> usize {
+        self.limit.saturating_sub(self.held.get())
+    }
+
     pub(crate) fn peak(&self) -> usize {
         self.peak.get()
     }

@@ -1,6 +1,8 @@
 //! Series selectors: the latest sample at each step, the windows behind each step, and subqueries, whose windows are
 //! made of evaluations. A series is read in pieces of bounded time, so that memory does not grow with the time scanned.
 
+use std::sync::{Mutex, PoisonError};
+
 use super::*;
 use crate::ast::{At, DurationExpr, MatrixSelector, Subquery, VectorSelector};
 use crate::source::{Hints, Selection, is_stale};
@@ -38,7 +40,7 @@ impl Over {
 
 /// Which of the samples that a source gives are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Keep {
+pub(super) enum Keep {
     /// All, stale markers and native histograms included.
     All,
     /// All but stale markers.
@@ -58,16 +60,16 @@ pub(super) struct Reach {
 }
 
 impl Reach {
-    fn last_end(&self) -> i64 {
+    pub(super) fn last_end(&self) -> i64 {
         self.end + self.step * (self.n as i64 - 1)
     }
 
-    fn start(&self) -> i64 {
+    pub(super) fn start(&self) -> i64 {
         self.end - self.width
     }
 
     /// How many steps to read at once.
-    fn steps_a_read(&self) -> usize {
+    pub(super) fn steps_a_read(&self) -> usize {
         if self.step == 0 {
             return self.n;
         }
@@ -79,7 +81,7 @@ impl Reach {
     }
 
     /// The windows of the steps `first..first + n`.
-    fn part(&self, first: usize, n: usize) -> Reach {
+    pub(super) fn part(&self, first: usize, n: usize) -> Reach {
         Reach { end: self.end + self.step * first as i64, n, ..*self }
     }
 }
@@ -101,8 +103,8 @@ pub(super) struct Window<'w> {
 /// A series and its samples as they are: times in milliseconds and values.
 pub(crate) type RawSeries = (Labels, Vec<(i64, f64)>);
 
-/// Computes a value for each step of a run.
-pub(super) type Compute<'c> = &'c mut dyn FnMut(&Window<'_>, &mut [f64]);
+/// Computes a value for each step of a run. It may be called for several series at once.
+pub(super) type Compute<'c> = &'c (dyn Fn(&Window<'_>, &mut [f64]) + Sync);
 
 impl<'a, S: Source> Evaluator<'a, S> {
     /// The latest sample of each series at each step.
@@ -114,8 +116,8 @@ impl<'a, S: Source> Evaluator<'a, S> {
         sink: Sink<'_, 'a, S>,
     ) -> Result<()> {
         let reach = self.reach(selector.at, selector.offset.as_ref(), self.options.lookback_ms, grid)?;
-        let mut compute = |window: &Window<'_>, out: &mut [f64]| pick_latest(window, latest, out);
-        self.series(selector, reach, (None, Some(Summary::Latest(latest))), &mut compute, Keep::All, sink)
+        let compute = |window: &Window<'_>, out: &mut [f64]| pick_latest(window, latest, out);
+        self.series(selector, reach, (None, Some(Summary::Latest(latest))), &compute, Keep::All, sink)
     }
 
     /// Hands the windows of a range expression to `compute`, and each series of results to `sink`.
@@ -144,20 +146,21 @@ impl<'a, S: Source> Evaluator<'a, S> {
     /// The samples of a range expression as they are.
     pub(crate) fn raw_samples(&mut self, expr: &Expr, grid: Grid) -> Result<Vec<RawSeries>> {
         let mut out: Vec<RawSeries> = Vec::new();
-        let samples = std::cell::RefCell::new(Vec::new());
-        let mut take = |window: &Window<'_>, out: &mut [f64]| {
+        let samples = Mutex::new(Vec::new());
+        let held = || samples.lock().unwrap_or_else(PoisonError::into_inner);
+        let take = |window: &Window<'_>, out: &mut [f64]| {
             let start = window.end - window.width;
             let pairs = window.timestamps.iter().copied().zip(window.values.iter().copied());
-            *samples.borrow_mut() = pairs.filter(|(t, _)| *t > start && *t <= window.end).collect();
+            *held() = pairs.filter(|(t, _)| *t > start && *t <= window.end).collect();
             out[0] = 0.0;
         };
-        let mut held = Vec::new();
+        let mut accounts = Vec::new();
         let over = Over { function: "", summary: None };
-        self.windows(expr, grid, over, &mut take, &mut |eval, row| {
+        self.windows(expr, grid, over, &take, &mut |eval, row| {
             let labels = if row.drop_name { row.labels.without_name() } else { row.labels };
-            let samples = std::mem::take(&mut *samples.borrow_mut());
+            let samples = std::mem::take(&mut *held());
             // What has been gathered stays on the account until the answer is complete.
-            held.push(eval.meter.hold(samples.len())?);
+            accounts.push(eval.meter.hold(samples.len())?);
             out.push((labels, samples));
             Ok(())
         })?;
@@ -204,32 +207,41 @@ impl<'a, S: Source> Evaluator<'a, S> {
             let grid = BucketGrid { resolution, is_exact: hints.is_exact_on(resolution) };
             return self.summaries(series, reach, summary, grid, sink);
         }
+        // Without a function what is computed is kept outside of the rows, one series at a time.
+        let threads = if function == Some("") { 1 } else { self.options.threads };
+        let read = parallel::Read { source: self.source, reach, keep, compute, halt: self.halt };
         let keep_native = keep == Keep::All;
-        let mut buffer = self.buffers.pop().unwrap_or_default();
-        for (labels, handle) in series {
+        let (mut batch, mut labels) = (Vec::new(), Vec::new());
+        let mut series = series.into_iter();
+        let mut pace = parallel::Pace::new(threads);
+        loop {
+            batch.clear();
+            labels.clear();
+            for (label, handle) in series.by_ref().take(pace.batch()) {
+                batch.push((handle, self.points(reach.n, ABSENT)?));
+                labels.push(label);
+            }
+            if batch.is_empty() {
+                return Ok(());
+            }
+            let begun = Instant::now();
+            let done = read.all(&mut batch, pace.threads(), self.meter.room(), &mut self.buffers);
+            pace.took(begun.elapsed(), batch.len(), series.len());
+            let done = done?;
+            self.stats.read += done.reading;
+            self.stats.samples += done.samples;
+            self.meter.allow(done.held)?;
+            // The windows may have been left undone.
             self.check()?;
-            let mut points = self.points(reach.n, ABSENT)?;
-            let (mut first, steps) = (0, reach.steps_a_read());
-            while first < reach.n {
-                let part = reach.part(first, steps.min(reach.n - first));
-                self.read(&handle, part, keep, &mut buffer)?;
-                if !buffer.is_empty() {
-                    let out = &mut points[first..first + part.n];
-                    compute(&window(&buffer, part, first, self.halt), out);
-                    // The windows may have been left undone.
-                    self.check()?;
+            for (labels, (_, mut points)) in labels.drain(..).zip(batch.drain(..)) {
+                if keep_native {
+                    points.split_native();
                 }
-                first += part.n;
-            }
-            if keep_native {
-                points.split_native();
-            }
-            if points.any() {
-                sink(self, Row { labels, drop_name: false, points })?;
+                if points.any() {
+                    sink(self, Row { labels, drop_name: false, points })?;
+                }
             }
         }
-        self.buffers.push(buffer);
-        Ok(())
     }
 
     /// Asks the source for the series of a selector, and sorts them.
@@ -282,20 +294,6 @@ impl<'a, S: Source> Evaluator<'a, S> {
             }
         }
         self.buffers.push(buffer);
-        Ok(())
-    }
-
-    fn read(&mut self, handle: &S::Series, reach: Reach, keep: Keep, out: &mut SampleBuf) -> Result<()> {
-        let begun = Instant::now();
-        self.source.samples(handle, reach.start(), reach.last_end(), out).map_err(Error::Source)?;
-        self.stats.read += begun.elapsed();
-        self.stats.samples += out.len() as u64;
-        self.meter.allow(out.len())?;
-        match keep {
-            Keep::All => {}
-            Keep::Samples => out.drop_stale(true),
-            Keep::Numbers => out.drop_stale(false),
-        }
         Ok(())
     }
 

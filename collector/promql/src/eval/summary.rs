@@ -4,7 +4,7 @@
 use super::points::{ABSENT, is_present};
 use super::select::{self, Latest, Reach, Window};
 use super::window::{self, Change};
-use super::{Grid, Halt, Scalars};
+use super::{Grid, Halt, Numbers};
 use crate::bucket::{Bucket, BucketFields};
 use crate::functions::WindowCode;
 use crate::source::{STALE, SampleBuf};
@@ -172,7 +172,7 @@ impl Buckets<'_> {
     /// The function over samples that stand for the buckets.
     fn run(&self, code: WindowCode, samples: &SampleBuf, out: &mut [f64]) {
         let grid = Grid { start: self.reach.end, step: self.reach.step, n: self.reach.n };
-        window::compute(code, &self.window(samples), grid, &Scalars::Same(0.0), out);
+        window::compute(code, &self.window(samples), grid, Numbers::Same(0.0), out);
     }
 
     /// The function over one value of each bucket.

@@ -7,11 +7,11 @@ use super::fold::{Greatest, Least, Line, Mean, Spread, Sum, mean, slide, slides}
 use super::points::ABSENT;
 use super::ranks::{self, Ranks};
 use super::select::Window;
-use super::{Grid, Scalars};
+use super::{Grid, Numbers};
 use crate::functions::WindowCode;
 
 /// Computes `code` for a run of steps. `param` is the scalar argument of those functions that have one.
-pub(super) fn compute(code: WindowCode, window: &Window<'_>, grid: Grid, param: &Scalars, out: &mut [f64]) {
+pub(super) fn compute(code: WindowCode, window: &Window<'_>, grid: Grid, param: Numbers<'_>, out: &mut [f64]) {
     let (times, values) = (window.timestamps, window.values);
     match code {
         WindowCode::Rate | WindowCode::Increase | WindowCode::Delta => extrapolated(code, window, out),
@@ -79,7 +79,7 @@ fn lines(
 }
 
 /// `quantile_over_time`.
-fn quantiles(window: &Window<'_>, phi: &Scalars, out: &mut [f64]) {
+fn quantiles(window: &Window<'_>, phi: Numbers<'_>, out: &mut [f64]) {
     let (values, first) = (window.values, window.first);
     if slides(window, out.len()) {
         let mut ranks = Ranks::new(values);
