@@ -142,8 +142,8 @@ pub(crate) struct Evaluator<'a, S: Source> {
     tiers: BTreeSet<&'static str>,
     stats: Stats,
     begun: Instant,
-    /// Sample buffers that are not in use.
-    buffers: Vec<SampleBuf>,
+    /// Memory for reading that is not in use, for each thread.
+    scratches: Vec<parallel::Scratch>,
 }
 
 impl<'a, S: Source> Evaluator<'a, S> {
@@ -167,7 +167,7 @@ impl<'a, S: Source> Evaluator<'a, S> {
             tiers: BTreeSet::new(),
             stats: Stats::default(),
             begun: Instant::now(),
-            buffers: Vec::new(),
+            scratches: Vec::new(),
         }
     }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use pitwatch_promql::testing::MemorySource;
-use pitwatch_promql::{Cancel, Engine, Labels, STALE, Value, parse};
+use pitwatch_promql::{Cancel, Engine, EngineOptions, Labels, STALE, Value, parse};
 
 #[path = "support/queries.rs"]
 mod queries;
@@ -96,7 +96,7 @@ fn steps_agree(engine: &Engine, store: &MemorySource, query: &str, start: i64, s
 fn generated_queries_agree_at_every_step() {
     let mut dice = Dice::new(0x57e9);
     let store = series(&mut dice, 300, 10_000);
-    let engine = Engine::default();
+    let engine = Engine::new(EngineOptions { threads: 3, ..EngineOptions::default() });
     let mut compared = 0;
     for _ in 0..600 {
         let query = vector(&mut dice, 3);
@@ -116,7 +116,7 @@ fn long_reads_agree_at_every_step() {
     let mut dice = Dice::new(0x10_4e6);
     // Nine days, one sample in five minutes.
     let store = series(&mut dice, 2000, 300_000);
-    let engine = Engine::default();
+    let engine = Engine::new(EngineOptions { threads: 3, ..EngineOptions::default() });
     const FUNCTIONS: [&str; 20] = [
         "rate",
         "increase",
@@ -161,4 +161,21 @@ fn long_reads_agree_at_every_step() {
     ));
     assert!(steps_agree(&engine, &store, "predict_linear(temperature[3h], 600)", START_S * 1000, 600_000, 200));
     assert!(steps_agree(&engine, &store, "quantile_over_time(0.3, temperature[3h])", START_S * 1000, 600_000, 200));
+}
+
+#[test]
+fn a_range_selector_gives_each_series_its_own_samples() {
+    let mut store = MemorySource::new();
+    for nth in 0..30 {
+        let labels = Labels::from_pairs([("__name__", "up"), ("instance", &*format!("{nth:02}"))]);
+        (0..=nth).for_each(|tick| store.push(&labels, tick * 1000, (100 * nth + tick) as f64));
+    }
+    let engine = Engine::new(EngineOptions { threads: 4, ..EngineOptions::default() });
+    let answer = engine.instant(&store, &parse("up[1m]").unwrap(), 59_000, &Cancel::new()).unwrap();
+    let Value::Matrix(series) = answer.value else { panic!("no matrix") };
+    assert_eq!(series.len(), 30);
+    for (nth, (_, samples)) in series.iter().enumerate() {
+        let expected: Vec<_> = (0..=nth as i64).map(|tick| (tick * 1000, (100 * nth as i64 + tick) as f64)).collect();
+        assert_eq!(samples, &expected);
+    }
 }

@@ -1,11 +1,12 @@
 //! Reads many series and computes their rows, a batch at a time, on several threads where a batch takes longer than it
 //! takes to start them. Rows come out in the order of their series, whatever the number of threads.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::points::Points;
-use super::select::{Compute, Keep, Reach, window};
-use super::{Error, Halt, Result, SampleBuf, Source};
+use super::select::Reach;
+use super::{Halt, Result, SampleBuf};
+use crate::bucket::Bucket;
 
 /// Series of the first batch, which is read by one thread and tells how long a series takes.
 const FIRST_BATCH: usize = 8;
@@ -26,6 +27,11 @@ impl Pace {
         Pace { most: threads.max(1), threads: 1, batch: FIRST_BATCH }
     }
 
+    /// One series at a time.
+    pub(super) fn one_by_one() -> Pace {
+        Pace { most: 1, threads: 1, batch: 1 }
+    }
+
     /// Series of the next batch.
     pub(super) fn batch(&self) -> usize {
         self.batch
@@ -41,21 +47,31 @@ impl Pace {
         let next = left.min(BATCH);
         let expected = time * self.threads as u32 * next as u32 / series.max(1) as u32;
         self.threads = if expected >= WORTH { self.most } else { 1 };
-        self.batch = if self.threads > 1 { BATCH } else { FIRST_BATCH };
+        self.batch = if self.threads > 1 { BATCH } else { self.batch.min(FIRST_BATCH) };
     }
 }
 
-/// What is done with each series.
-pub(super) struct Read<'r, S: Source> {
-    pub(super) source: &'r S,
+/// What reads a run of steps of a series into its row; the second number is the step that the run begins with.
+pub(super) type One<'r, H> = &'r (dyn Fn(&H, (Reach, usize), &mut Scratch, &mut [f64]) -> Result<Done> + Sync);
+
+/// Memory of a thread, used again and again.
+#[derive(Default)]
+pub(super) struct Scratch {
+    pub(super) samples: SampleBuf,
+    pub(super) buckets: Vec<Bucket>,
+}
+
+/// How the series are read.
+pub(super) struct Read<'r, H> {
     pub(super) reach: Reach,
-    pub(super) keep: Keep,
-    pub(super) compute: Compute<'r>,
+    /// How many steps at once.
+    pub(super) steps: usize,
+    pub(super) one: One<'r, H>,
     pub(super) halt: Halt<'r>,
 }
 
 /// What reading came to.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Done {
     /// Time spent in the source, of all threads together.
     pub(super) reading: Duration,
@@ -65,74 +81,54 @@ pub(super) struct Done {
     pub(super) held: usize,
 }
 
-impl<S: Source> Read<'_, S> {
+impl Done {
+    fn and(self, other: Done) -> Done {
+        Done {
+            reading: self.reading + other.reading,
+            samples: self.samples + other.samples,
+            held: self.held.max(other.held),
+        }
+    }
+}
+
+impl<H: Sync> Read<'_, H> {
     /// Reads a batch on up to `threads` threads. A read of more than `room` samples ends it: `held` says so.
     pub(super) fn all(
         &self,
-        batch: &mut [(S::Series, Points)],
+        batch: &mut [(H, Points)],
         threads: usize,
         room: usize,
-        buffers: &mut Vec<SampleBuf>,
+        scratches: &mut Vec<Scratch>,
     ) -> Result<Done> {
-        let mut rows: Vec<(&S::Series, &mut [f64])> =
+        let mut rows: Vec<(&H, &mut [f64])> =
             batch.iter_mut().map(|(handle, points)| (&*handle, &mut **points)).collect();
         let share = rows.len().div_ceil(threads).max(1);
-        let mut parts = rows.chunks_mut(share);
-        let Some(own) = parts.next() else { return Ok(Done::default()) };
-        let mut buffer = buffers.pop().unwrap_or_default();
-        let done = std::thread::scope(|scope| {
-            let others: Vec<_> = parts
-                .map(|part| {
-                    let mut buffer = buffers.pop().unwrap_or_default();
-                    scope.spawn(move || (self.some(part, room, &mut buffer), buffer))
-                })
-                .collect();
-            let mut done = self.some(own, room, &mut buffer);
-            for other in others {
-                let joined = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-                done = done.and_then(|sum| {
-                    let part = joined.0?;
-                    Ok(Done {
-                        reading: sum.reading + part.reading,
-                        samples: sum.samples + part.samples,
-                        held: sum.held.max(part.held),
-                    })
-                });
-                buffers.push(joined.1);
-            }
-            done
-        });
-        buffers.push(buffer);
-        done
+        scratches.resize_with(scratches.len().max(threads), Scratch::default);
+        let mut parts = rows.chunks_mut(share).zip(scratches);
+        let Some((own, scratch)) = parts.next() else { return Ok(Done::default()) };
+        std::thread::scope(|scope| {
+            let others: Vec<_> =
+                parts.map(|(part, scratch)| scope.spawn(move || self.some(part, room, scratch))).collect();
+            let done = self.some(own, room, scratch);
+            others.into_iter().fold(done, |sum, other| {
+                let part = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                Ok(sum?.and(part?))
+            })
+        })
     }
 
     /// Reads some series one after another.
-    fn some(&self, rows: &mut [(&S::Series, &mut [f64])], room: usize, buffer: &mut SampleBuf) -> Result<Done> {
+    fn some(&self, rows: &mut [(&H, &mut [f64])], room: usize, scratch: &mut Scratch) -> Result<Done> {
         let mut done = Done::default();
         for (handle, out) in rows {
-            if self.halt.reached() {
-                // Whoever called looks why.
-                return Ok(done);
-            }
-            let (mut first, steps) = (0, self.reach.steps_a_read());
+            let mut first = 0;
             while first < self.reach.n {
-                let part = self.reach.part(first, steps.min(self.reach.n - first));
-                let begun = Instant::now();
-                self.source.samples(handle, part.start(), part.last_end(), buffer).map_err(Error::Source)?;
-                done.reading += begun.elapsed();
-                done.samples += buffer.len() as u64;
-                done.held = done.held.max(buffer.len());
-                if buffer.len() > room {
+                // Whoever called looks why.
+                if self.halt.reached() || done.held > room {
                     return Ok(done);
                 }
-                match self.keep {
-                    Keep::All => {}
-                    Keep::Samples => buffer.drop_stale(true),
-                    Keep::Numbers => buffer.drop_stale(false),
-                }
-                if !buffer.is_empty() {
-                    (self.compute)(&window(buffer, part, first, self.halt), &mut out[first..first + part.n]);
-                }
+                let part = self.reach.part(first, self.steps.min(self.reach.n - first));
+                done = done.and((self.one)(handle, (part, first), scratch, &mut out[first..first + part.n])?);
                 first += part.n;
             }
         }
@@ -145,8 +141,10 @@ mod tests {
     use super::super::points::{ABSENT, Meter};
     use super::*;
     use crate::engine::Cancel;
-    use crate::eval::select::{Latest, pick_latest};
+    use crate::error::Error;
+    use crate::eval::select::{Latest, pick_latest, window};
     use crate::labels::Labels;
+    use crate::source::Source;
     use crate::testing::MemorySource;
 
     fn rows(threads: usize, room: usize) -> (Done, Vec<Vec<f64>>) {
@@ -163,11 +161,14 @@ mod tests {
         series.sort_by(|a, b| a.0.cmp(&b.0));
         let mut batch: Vec<_> =
             series.into_iter().map(|(_, handle)| (handle, meter.points(reach.n, ABSENT).unwrap())).collect();
-        let compute = |window: &crate::eval::select::Window<'_>, out: &mut [f64]| {
-            pick_latest(window, Latest::Value, out);
-        };
         let halt = Halt { cancel: &cancel, deadline: None };
-        let read = Read { source: &source, reach, keep: Keep::All, compute: &compute, halt };
+        let one = |handle: &_, (part, first): (Reach, usize), scratch: &mut Scratch, out: &mut [f64]| {
+            source.samples(handle, part.start(), part.last_end(), &mut scratch.samples).map_err(Error::Source)?;
+            pick_latest(&window(&scratch.samples, part, first, halt), Latest::Value, out);
+            let len = scratch.samples.len();
+            Ok(Done { reading: Duration::ZERO, samples: len as u64, held: len })
+        };
+        let read = Read { reach, steps: reach.n, one: &one, halt };
         let done = read.all(&mut batch, threads, room, &mut Vec::new()).unwrap();
         (done, batch.iter().map(|(_, points)| points.to_vec()).collect())
     }

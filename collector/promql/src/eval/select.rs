@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use super::*;
 use crate::ast::{At, DurationExpr, MatrixSelector, Subquery, VectorSelector};
 use crate::source::{Hints, Selection, is_stale};
+use parallel::{Done, Pace, Read, Scratch};
 use summary::{BUCKET_SAMPLES, BucketGrid, Buckets, Summary};
 
 /// The time that one read of a series spans, in milliseconds, unless a window is longer: 36 hours, at one sample a
@@ -40,7 +41,7 @@ impl Over {
 
 /// Which of the samples that a source gives are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Keep {
+enum Keep {
     /// All, stale markers and native histograms included.
     All,
     /// All but stale markers.
@@ -203,31 +204,69 @@ impl<'a, S: Source> Evaluator<'a, S> {
         };
         let Selection { series, resolution_ms, .. } = self.select(selector, reach, &hints)?;
         let _held = self.meter.hold(series.len())?;
+        // Without a function what is computed is kept outside of the rows.
+        let pace = if function == Some("") { Pace::one_by_one() } else { Pace::new(self.options.threads) };
+        let (source, halt) = (self.source, self.halt);
         if let (Some(resolution), Some(summary)) = (resolution_ms, summary) {
             let grid = BucketGrid { resolution, is_exact: hints.is_exact_on(resolution) };
-            return self.summaries(series, reach, summary, grid, sink);
+            let one = |handle: &S::Series, (part, _): (Reach, usize), scratch: &mut Scratch, out: &mut [f64]| {
+                let (start, end) = grid.around(part.start(), part.last_end());
+                let Scratch { samples, buckets } = scratch;
+                let begun = Instant::now();
+                source.buckets(handle, start, end, buckets).map_err(Error::Source)?;
+                let reading = begun.elapsed();
+                if !buckets.is_empty() {
+                    summary.compute(&Buckets { buckets, grid, reach: part, halt }, samples, out);
+                }
+                Ok(Done { reading, samples: buckets.len() as u64, held: buckets.len() * BUCKET_SAMPLES })
+            };
+            let read = Read { reach, steps: grid.steps_a_read(reach), one: &one, halt };
+            return self.batches(series, &read, pace, false, sink);
         }
-        // Without a function what is computed is kept outside of the rows, one series at a time.
-        let threads = if function == Some("") { 1 } else { self.options.threads };
-        let read = parallel::Read { source: self.source, reach, keep, compute, halt: self.halt };
-        let keep_native = keep == Keep::All;
+        let one = |handle: &S::Series, (part, first): (Reach, usize), scratch: &mut Scratch, out: &mut [f64]| {
+            let samples = &mut scratch.samples;
+            let begun = Instant::now();
+            source.samples(handle, part.start(), part.last_end(), samples).map_err(Error::Source)?;
+            let done = Done { reading: begun.elapsed(), samples: samples.len() as u64, held: samples.len() };
+            match keep {
+                Keep::All => {}
+                Keep::Samples => samples.drop_stale(true),
+                Keep::Numbers => samples.drop_stale(false),
+            }
+            if !samples.is_empty() {
+                compute(&window(samples, part, first, halt), out);
+            }
+            Ok(done)
+        };
+        let read = Read { reach, steps: reach.steps_a_read(), one: &one, halt };
+        self.batches(series, &read, pace, keep == Keep::All, sink)
+    }
+
+    /// Reads series batch by batch and hands their rows on in order.
+    fn batches(
+        &mut self,
+        series: Vec<(Labels, S::Series)>,
+        read: &Read<'_, S::Series>,
+        mut pace: Pace,
+        keep_native: bool,
+        sink: Sink<'_, 'a, S>,
+    ) -> Result<()> {
         let (mut batch, mut labels) = (Vec::new(), Vec::new());
         let mut series = series.into_iter();
-        let mut pace = parallel::Pace::new(threads);
         loop {
-            batch.clear();
-            labels.clear();
             for (label, handle) in series.by_ref().take(pace.batch()) {
-                batch.push((handle, self.points(reach.n, ABSENT)?));
+                batch.push((handle, self.points(read.reach.n, ABSENT)?));
                 labels.push(label);
             }
             if batch.is_empty() {
                 return Ok(());
             }
+            self.check()?;
             let begun = Instant::now();
-            let done = read.all(&mut batch, pace.threads(), self.meter.room(), &mut self.buffers);
+            let mut scratches = std::mem::take(&mut self.scratches);
+            let done = read.all(&mut batch, pace.threads(), self.meter.room(), &mut scratches)?;
+            self.scratches = scratches;
             pace.took(begun.elapsed(), batch.len(), series.len());
-            let done = done?;
             self.stats.read += done.reading;
             self.stats.samples += done.samples;
             self.meter.allow(done.held)?;
@@ -259,44 +298,6 @@ impl<'a, S: Source> Evaluator<'a, S> {
         Ok(selection)
     }
 
-    /// As the rest of [`Evaluator::series`], of buckets.
-    fn summaries(
-        &mut self,
-        series: Vec<(Labels, S::Series)>,
-        reach: Reach,
-        summary: Summary,
-        grid: BucketGrid,
-        sink: Sink<'_, 'a, S>,
-    ) -> Result<()> {
-        let (mut buckets, mut buffer) = (Vec::new(), self.buffers.pop().unwrap_or_default());
-        for (labels, handle) in series {
-            self.check()?;
-            let mut points = self.points(reach.n, ABSENT)?;
-            let (mut first, steps) = (0, grid.steps_a_read(reach));
-            while first < reach.n {
-                let part = reach.part(first, steps.min(reach.n - first));
-                let (start, end) = grid.around(part.start(), part.last_end());
-                let begun = Instant::now();
-                self.source.buckets(&handle, start, end, &mut buckets).map_err(Error::Source)?;
-                self.stats.read += begun.elapsed();
-                self.stats.samples += buckets.len() as u64;
-                self.meter.allow(buckets.len() * BUCKET_SAMPLES)?;
-                if !buckets.is_empty() {
-                    let out = &mut points[first..first + part.n];
-                    let of = Buckets { buckets: &buckets, grid, reach: part, halt: self.halt };
-                    summary.compute(&of, &mut buffer, out);
-                    self.check()?;
-                }
-                first += part.n;
-            }
-            if points.any() {
-                sink(self, Row { labels, drop_name: false, points })?;
-            }
-        }
-        self.buffers.push(buffer);
-        Ok(())
-    }
-
     /// Evaluates the inner expression on the subquery's own grid and takes windows of what comes out.
     fn subquery(&mut self, subquery: &Subquery, grid: Grid, compute: Compute<'_>, sink: Sink<'_, 'a, S>) -> Result<()> {
         let width = subquery.range.positive_ms(self.times).map_err(Error::Execution)?;
@@ -314,7 +315,7 @@ impl<'a, S: Source> Evaluator<'a, S> {
         let n = ((last - start) / step) as usize + 1;
         self.meter.allow(n)?;
         let inner = Grid { start, step, n };
-        let mut buffer = self.buffers.pop().unwrap_or_default();
+        let mut buffer = SampleBuf::default();
         self.stream(&subquery.expr, inner, &mut |eval, row| {
             buffer.clear();
             for (i, value) in row.points.iter().enumerate().filter(|(_, v)| is_present(**v)) {
@@ -330,7 +331,6 @@ impl<'a, S: Source> Evaluator<'a, S> {
             }
             Ok(())
         })?;
-        self.buffers.push(buffer);
         Ok(())
     }
 }
