@@ -5,7 +5,7 @@
 
 mod record;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -140,6 +140,8 @@ struct Inner {
     agents: BTreeMap<String, Entry>,
     certificates: HashMap<Fingerprint, String>,
     next_session: u64,
+    /// Agents of which something is not stored that they said of themselves.
+    unsaved: BTreeSet<String>,
 }
 
 /// An agent whose certificate was accepted.
@@ -347,20 +349,38 @@ impl Agents {
         Ok(Admitted { name: name.clone(), session, live: entry.live.clone() })
     }
 
-    /// What an agent said of itself; stored only if it is news.
+    /// What an agent said of itself; if it is news, [`Agents::save_introduced`] stores it: a fleet that comes for the
+    /// first time must not wait for ten thousand syncs.
     pub fn introduced(&self, name: &str, software: &str, labels: &[(String, String)]) {
         let mut inner = self.lock();
-        let Some(entry) = inner.agents.get_mut(name) else { return };
+        let Inner { agents, unsaved, .. } = &mut *inner;
+        let Some(entry) = agents.get_mut(name) else { return };
         let labels: BTreeMap<String, String> = labels.iter().cloned().collect();
         if entry.record.software == software && entry.record.labels == labels {
             return;
         }
         entry.record.software = software.to_owned();
         entry.record.labels = labels;
+        unsaved.insert(name.to_owned());
+    }
+
+    /// Stores what agents said of themselves since the last call. What is lost in a crash they say again.
+    pub fn save_introduced(&self) {
+        // Held over the commit, so that no older record overtakes what is stored elsewhere meanwhile.
+        let mut inner = self.lock();
+        let names = std::mem::take(&mut inner.unsaved);
+        if names.is_empty() {
+            return;
+        }
         let mut batch = Batch::new();
-        batch.put(Table::Agents, name.as_bytes(), entry.record.encode());
+        for name in &names {
+            if let Some(entry) = inner.agents.get(name) {
+                batch.put(Table::Agents, name.as_bytes(), entry.record.encode());
+            }
+        }
         if let Err(error) = self.state.commit(&batch) {
-            tracing::warn!(agent = name, "cannot store the agent's labels: {error}");
+            tracing::warn!("cannot store the labels of {} agents, trying again: {error}", names.len());
+            inner.unsaved.extend(names);
         }
     }
 

@@ -37,6 +37,8 @@ const CLOSE_TIMEOUT_SECS: u64 = 3;
 const SAVE_USES_SECS: u64 = 60;
 /// The local command line's file is tried again after this, seconds.
 const LOCAL_FILE_RETRY_SECS: u64 = 5;
+/// What agents said of themselves is stored this often, seconds.
+const SAVE_INTRODUCED_SECS: u64 = 2;
 /// Threads that read the series of one query, at most; fewer where there are fewer cores.
 const QUERY_THREADS_MAX: usize = 8;
 
@@ -165,6 +167,7 @@ pub async fn run(
         tokio::spawn(telemetry.clone().run(stopped.clone())),
         tokio::spawn(alerts.clone().evaluate(ingest.clone(), stopped.clone())),
         tokio::spawn(save_uses(access, stopped.clone())),
+        tokio::spawn(save_introduced(agents.clone(), stopped.clone())),
     ];
     let deliveries = tokio::spawn(alerts.deliver(stopped.clone()));
     let mut http_stop = stopped;
@@ -239,6 +242,20 @@ fn guessed_address(listener: SocketAddr) -> String {
     }
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}:{}", host.trim(), listener.port())
+}
+
+async fn save_introduced(agents: Arc<Agents>, mut stop: watch::Receiver<bool>) {
+    loop {
+        let stopping = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => true,
+            () = tokio::time::sleep(Duration::from_secs(SAVE_INTRODUCED_SECS)) => false,
+        };
+        let agents = agents.clone();
+        let _ = tokio::task::spawn_blocking(move || agents.save_introduced()).await;
+        if stopping {
+            return;
+        }
+    }
 }
 
 async fn save_uses(access: Arc<Access>, mut stop: watch::Receiver<bool>) {

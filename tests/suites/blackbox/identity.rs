@@ -122,8 +122,8 @@ fn a_revoked_agent_is_cut_and_stays_out_until_it_enrols_again() -> anyhow::Resul
 fn without_a_certificate_nothing_is_to_be_had() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let collector = Collector::start(&dir.path().join("collector"), "", "")?;
-    let token: EnrollToken = collector.enroll_token()?.parse()?;
-    let closed = match Raw::connect(collector.agents, Trust::Fingerprint(token.authority), None) {
+    let authority = enrolled(&runtime()?, &collector, "another")?.authority();
+    let closed = match Raw::connect(collector.agents, Trust::Authority(authority), None) {
         Ok(raw) => raw.closed()?,
         // The collector may be quicker than the control stream.
         Err(error) => (Some(CloseCode::NoCertificate), format!("{error:#}")),
