@@ -5,7 +5,7 @@
 
 mod tier;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pitwatch_history::rollup::{self, Cover};
@@ -22,10 +22,43 @@ const LABELS_KEPT_MAX: usize = 200_000;
 #[derive(Clone, Debug)]
 pub struct HistorySource {
     history: Arc<History>,
-    /// By the number of the series. Converting costs more than most queries do with the labels afterwards.
-    converted: Arc<Mutex<HashMap<u32, Labels>>>,
+    converted: Arc<Mutex<Converted>>,
     /// The tier that must answer, if one must.
     forced: Option<Tier>,
+}
+
+/// Label sets as the engine has them. Converting costs more than most queries do with the labels afterwards.
+#[derive(Debug, Default)]
+struct Converted {
+    /// By the number of the series.
+    labels: HashMap<u32, Labels>,
+    /// Names and values, each once: comparing label sets is then comparing pointers, for the most part.
+    texts: HashSet<Arc<str>>,
+}
+
+impl Converted {
+    fn labels(&mut self, one: &SeriesRef) -> Labels {
+        if let Some(known) = self.labels.get(&one.id()) {
+            return known.clone();
+        }
+        if self.labels.len() >= LABELS_KEPT_MAX {
+            return Labels::from_pairs(one.labels.iter());
+        }
+        let pairs: Vec<(Arc<str>, Arc<str>)> =
+            one.labels.iter().map(|(name, value)| (self.text(name), self.text(value))).collect();
+        let fresh = Labels::from_pairs(pairs);
+        self.labels.insert(one.id(), fresh.clone());
+        fresh
+    }
+
+    fn text(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.texts.get(text) {
+            return known.clone();
+        }
+        let fresh: Arc<str> = text.into();
+        self.texts.insert(fresh.clone());
+        fresh
+    }
 }
 
 /// A series of a query, and where its samples or buckets come from.
@@ -160,6 +193,23 @@ impl Source for HistorySource {
         Ok(())
     }
 
+    fn latest(&self, handle: &Handle, start_ms: i64, end_ms: i64, out: &mut SampleBuf) -> Result<(), SourceError> {
+        out.clear();
+        let found = match &handle.cover {
+            None => self.history.latest(&handle.series, start_ms, end_ms)?,
+            Some(_) => {
+                self.samples(handle, start_ms, end_ms, out)?;
+                let last = out.timestamps.last().copied().zip(out.values.last().copied());
+                out.clear();
+                last
+            }
+        };
+        if let Some((ts_ms, value)) = found {
+            out.push(ts_ms, value);
+        }
+        Ok(())
+    }
+
     fn buckets(&self, handle: &Handle, start_ms: i64, end_ms: i64, out: &mut Vec<Bucket>) -> Result<(), SourceError> {
         out.clear();
         let Some(cover) = &handle.cover else { return Ok(()) };
@@ -181,20 +231,10 @@ impl HistorySource {
     ) -> Result<Vec<(Labels, Handle)>, SourceError> {
         let series = self.series(matchers, start_ms, end_ms)?;
         let mut converted = self.converted.lock().unwrap_or_else(PoisonError::into_inner);
-        if converted.len() >= LABELS_KEPT_MAX {
-            converted.clear();
+        if converted.labels.len() >= LABELS_KEPT_MAX {
+            *converted = Converted::default();
         }
-        let mut labels = |one: &SeriesRef| {
-            if let Some(known) = converted.get(&one.id()) {
-                return known.clone();
-            }
-            let fresh = Labels::from_pairs(one.labels.iter());
-            if converted.len() < LABELS_KEPT_MAX {
-                converted.insert(one.id(), fresh.clone());
-            }
-            fresh
-        };
-        Ok(series.into_iter().map(|one| (labels(&one), handle(one))).collect())
+        Ok(series.into_iter().map(|one| (converted.labels(&one), handle(one))).collect())
     }
 }
 

@@ -137,6 +137,42 @@ impl HeadData {
         }
     }
 
+    /// The series' last sample after `start` and not after `end`; of several at one instant the one that came last.
+    pub(crate) fn latest(&self, series: SeriesId, start: i64, end: i64) -> Option<(i64, u64)> {
+        let mut found: Option<(i64, u64)> = None;
+        let mut take = |at: i64, bits: u64| {
+            if found.is_none_or(|(before, _)| at >= before) {
+                found = Some((at, bits));
+            }
+        };
+        for (group, column) in self.by_series.get(&series).into_iter().flat_map(Places::iter) {
+            let Some(group) = self.groups.get(group) else { continue };
+            let Some(column) = group.columns.get(*column as usize) else { continue };
+            let mut range = column.ticks(group.ts.len());
+            if !group.sorted {
+                column.values(range, |tick, bits| {
+                    if group.ts[tick] > start && group.ts[tick] <= end {
+                        take(group.ts[tick], bits);
+                    }
+                });
+                continue;
+            }
+            // As a rule the last tick is asked for: nothing need be searched then.
+            if end < group.max_ts {
+                range.end = range.end.min(group.ts.partition_point(|at| *at <= end));
+            }
+            let Some(last) = range.end.checked_sub(1).filter(|last| *last >= range.start) else { continue };
+            if group.ts[last] <= start {
+                continue;
+            }
+            match column.bits.last() {
+                Some(bits) if column.last_tick as usize <= last => take(group.ts[last], *bits),
+                _ => column.values(last..range.end, |tick, bits| take(group.ts[tick], bits)),
+            }
+        }
+        found
+    }
+
     /// The instant of a tick of a group.
     pub(crate) fn tick_ms(&self, group: GroupId, tick: u32) -> Option<i64> {
         self.groups.get(&group)?.ts.get(tick as usize).copied()
@@ -466,6 +502,9 @@ mod tests {
         let (mut ts, mut values) = (Vec::new(), Vec::new());
         data.samples(7, 10, 30, &mut ts, &mut values);
         assert_eq!(ts, [20, 30]);
+        assert_eq!(data.latest(7, 10, 30), Some((30, 2)));
+        assert_eq!((data.latest(7, 30, 39), data.latest(7, 0, 5)), (None, None));
+        assert_eq!(data.latest(8, 0, 100), Some((40, STALE_NAN_BITS)));
     }
 
     #[test]

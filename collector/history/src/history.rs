@@ -111,19 +111,26 @@ impl History {
     ) -> Result<(), QueryError> {
         ts.clear();
         values.clear();
+        // What only the head has, as a rule the last hours, goes straight into the answer.
         let (mut head_ts, mut head_values) = (Vec::new(), Vec::new());
         let blocks: Vec<Arc<Block>>;
         {
             let view = read(&self.view);
+            blocks = view.blocks.iter().filter(|block| block.has(series.id, start_ms, end_ms)).cloned().collect();
+            let (ts, values) =
+                if blocks.is_empty() { (&mut *ts, &mut *values) } else { (&mut head_ts, &mut head_values) };
             let index = read(&self.index);
             let sources = || index.sources(series.id);
             for (_, data) in sources().filter_map(|source| view.frozen.as_ref()?.sources.get(&source)) {
-                data.samples(series.id, start_ms, end_ms, &mut head_ts, &mut head_values);
+                data.samples(series.id, start_ms, end_ms, ts, values);
             }
             for head in sources().filter_map(|source| view.heads.get(&source)) {
-                read(&head.data).samples(series.id, start_ms, end_ms, &mut head_ts, &mut head_values);
+                read(&head.data).samples(series.id, start_ms, end_ms, ts, values);
             }
-            blocks = view.blocks.iter().filter(|block| block.has(series.id, start_ms, end_ms)).cloned().collect();
+        }
+        if blocks.is_empty() {
+            sort_last_wins(ts, values);
+            return Ok(());
         }
         block_samples(&blocks, series.id, (start_ms, end_ms), ts, values)
             .inspect_err(|_| count(&self.counters.corruptions))?;
@@ -131,6 +138,35 @@ impl History {
         values.append(&mut head_values);
         sort_last_wins(ts, values);
         Ok(())
+    }
+
+    /// The last of the samples that [`History::samples`] gives, without reading the others.
+    ///
+    /// # Errors
+    /// As [`History::samples`].
+    pub fn latest(&self, series: &SeriesRef, start_ms: i64, end_ms: i64) -> Result<Option<(i64, f64)>, QueryError> {
+        {
+            let view = read(&self.view);
+            let index = read(&self.index);
+            let sources = || index.sources(series.id);
+            let mut found: Option<(i64, u64)> = None;
+            let frozen = sources().filter_map(|source| view.frozen.as_ref()?.sources.get(&source));
+            let frozen = frozen.filter_map(|(_, data)| data.latest(series.id, start_ms, end_ms));
+            let heads = sources().filter_map(|source| view.heads.get(&source));
+            let heads = heads.filter_map(|head| read(&head.data).latest(series.id, start_ms, end_ms));
+            for one in frozen.chain(heads) {
+                if found.is_none_or(|(before, _)| one.0 >= before) {
+                    found = Some(one);
+                }
+            }
+            let from_ms = found.map_or(start_ms, |(ts_ms, _)| ts_ms);
+            if !view.blocks.iter().any(|block| block.has(series.id, from_ms, end_ms)) {
+                return Ok(found.map(|(ts_ms, bits)| (ts_ms, f64::from_bits(bits))));
+            }
+        }
+        let (mut ts, mut values) = (Vec::new(), Vec::new());
+        self.samples(series, start_ms, end_ms, &mut ts, &mut values)?;
+        Ok(ts.last().copied().zip(values.last().copied()))
     }
 
     /// The names of the labels of the series that all matchers mean, sorted.

@@ -134,6 +134,21 @@ pub trait Source: Sync {
         out: &mut SampleBuf,
     ) -> std::result::Result<(), SourceError>;
 
+    /// Replaces `out` with the last of those samples, if there is one: all that a selector needs at one time.
+    fn latest(
+        &self,
+        series: &Self::Series,
+        start_ms: i64,
+        end_ms: i64,
+        out: &mut SampleBuf,
+    ) -> std::result::Result<(), SourceError> {
+        self.samples(series, start_ms, end_ms, out)?;
+        let rest = out.len().saturating_sub(1);
+        out.timestamps.drain(..rest);
+        out.values.drain(..rest);
+        Ok(())
+    }
+
     /// As [`Source::select`], with a word on what the samples are for, so that a store may answer with buckets. The
     /// engine calls only this one.
     fn select_for(

@@ -223,10 +223,16 @@ impl<'a, S: Source> Evaluator<'a, S> {
             let read = Read { reach, steps: grid.steps_a_read(reach), one: &one, halt };
             return self.batches(series, &read, pace, false, sink);
         }
+        // Of the one window of an instant selector only the last sample counts.
+        let is_instant = function.is_none() && reach.n == 1;
         let one = |handle: &S::Series, (part, first): (Reach, usize), scratch: &mut Scratch, out: &mut [f64]| {
             let samples = &mut scratch.samples;
             let begun = Instant::now();
-            source.samples(handle, part.start(), part.last_end(), samples).map_err(Error::Source)?;
+            let read = match is_instant {
+                true => source.latest(handle, part.start(), part.last_end(), samples),
+                false => source.samples(handle, part.start(), part.last_end(), samples),
+            };
+            read.map_err(Error::Source)?;
             let done = Done { reading: begun.elapsed(), samples: samples.len() as u64, held: samples.len() };
             match keep {
                 Keep::All => {}
