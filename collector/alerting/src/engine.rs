@@ -4,22 +4,25 @@
 //! data arrived or [`Engine::due_ms`] has come. It hands in a [`Source`] that answers expressions, and carries out the
 //! [`Output`] in one transaction: alerts to store, notifications to queue.
 //!
-//! Two departures from Prometheus, both for "missing data is never good news": an alert whose expression stops
-//! matching is over only if the [`Prepared::probe`] still yields a value for its labels; and a rule that fails or
-//! passes its `limit` leaves its alerts as they were, instead of forgetting them.
+//! Departures from Prometheus, all for "missing data is never good news": an alert whose expression stops matching is
+//! over only if the [`Prepared::probe`] still yields a value for its labels (what happens else is the rule's
+//! [`NoData`]), or, where the rule has a `pitwatch_clear`, if that one yields a row; and a rule that fails or passes
+//! its `limit` leaves its alerts as they were, instead of forgetting them. [`Semantics::Prometheus`] has none of it.
 
 mod alert;
 mod evaluate;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 pub use alert::{Alert, Phase, StoredAlert};
 
+use rustc_hash::{FxHashMap, FxHashSet};
+
 use crate::labels::{Fnv, LabelSet};
 use crate::limits;
 use crate::notification::{Notification, Transition};
-use crate::rules::{Group, Rule, RuleFile, RuleKind};
+use crate::rules::{EXTENSION, Group, NoData, Rule, RuleFile, RuleKind};
 use crate::template::{Context, Template};
 
 /// One row of an expression's result.
@@ -36,8 +39,6 @@ pub struct Row {
 pub struct RuleSample {
     /// The series, its metric name among the labels.
     pub labels: LabelSet,
-    /// Unix milliseconds.
-    pub ts_ms: i64,
     /// The value, or `None` where the series ends: a stale marker.
     pub value: Option<f64>,
 }
@@ -71,9 +72,11 @@ pub trait Source {
     /// What failed.
     fn run(&self, prepared: &Self::Prepared, ts_ms: i64) -> Result<Vec<Row>, String>;
 
-    /// Takes what a rule recorded, before the next rule of its group runs, which may read it. `rule` is the rule's
-    /// key, the same as long as the rule stays; series of rules that are gone end under [`ENDED`].
-    fn record(&mut self, rule: &str, samples: &[RuleSample]);
+    /// Takes what a rule recorded at an instant, before the next rule of its group runs, which may read it: what is new
+    /// or has another value. A series that is not named has its value still. Called at each evaluation that did not
+    /// fail. `rule` is the rule's key, the same as long as the rule stays; series of rules that are gone end under
+    /// [`ENDED`].
+    fn record(&mut self, rule: &str, ts_ms: i64, samples: &[RuleSample]);
 
     /// A clock in microseconds, for the durations in [`RuleRun`] only.
     fn clock_us(&self) -> u64;
@@ -91,11 +94,34 @@ pub struct Options {
     pub repeat_interval_ms: i64,
     /// Where people reach this collector; templates may use it.
     pub external_url: String,
+    /// `$externalLabels` of templates.
+    pub external_labels: LabelSet,
+    /// Whose meaning rules have.
+    pub semantics: Semantics,
+}
+
+/// Whose meaning rules have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Semantics {
+    /// Missing data is no good news, and what Pitwatch adds to rules counts. Of rules that say nothing, missing data
+    /// means `no_data`.
+    Pitwatch {
+        /// What missing data means to a rule that does not say.
+        no_data: NoData,
+    },
+    /// Prometheus' own, to the letter: for unit tests of rules.
+    Prometheus,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { default_interval_ms: 1_000, repeat_interval_ms: 4 * 60 * 60 * 1_000, external_url: String::new() }
+        Self {
+            default_interval_ms: 1_000,
+            repeat_interval_ms: 4 * 60 * 60 * 1_000,
+            external_url: String::new(),
+            external_labels: LabelSet::empty(),
+            semantics: Semantics::Pitwatch { no_data: NoData::Keep },
+        }
     }
 }
 
@@ -106,6 +132,8 @@ pub enum Wake {
     Clock,
     /// Data arrived: groups of the default interval run too, if they did not just now.
     Data,
+    /// Every group runs, whatever its clock says: for tests and previews.
+    Every,
 }
 
 /// What an evaluation changed; to be carried out in one transaction.
@@ -141,8 +169,10 @@ pub struct RuleRun {
     pub duration_us: u64,
     /// Samples it recorded.
     pub samples: usize,
-    /// What failed: the rule as a whole, or one of its templates.
+    /// Why the rule as a whole failed; nothing was changed then.
     pub error: Option<String>,
+    /// What else went wrong: a text's template, or telling whether alerts are over.
+    pub remark: Option<String>,
 }
 
 /// How a rule fared when it last ran.
@@ -161,9 +191,13 @@ pub struct RuleStatus {
 pub struct RuleState<P> {
     rule: Rule<Prepared<P>>,
     key: String,
-    alerts: BTreeMap<LabelSet, Alert>,
+    alerts: FxHashMap<LabelSet, Alert>,
+    /// The labels of the alert of each row, where they follow from the row's labels alone.
+    labels_of: FxHashMap<LabelSet, LabelSet>,
+    /// Counts the evaluations; see [`Alert`]'s `seen_in`.
+    turn: u64,
     /// What a recording rule wrote last, to mark the series that end.
-    recorded: HashSet<LabelSet>,
+    recorded: FxHashSet<LabelSet>,
     status: RuleStatus,
 }
 
@@ -174,6 +208,12 @@ impl<P> RuleState<P> {
         &self.rule
     }
 
+    /// What it is known by over restarts and reloads; the keys of its alerts begin with it and a dash.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
     /// How it fared.
     #[must_use]
     pub fn status(&self) -> &RuleStatus {
@@ -182,7 +222,9 @@ impl<P> RuleState<P> {
 
     /// Its alerts, pending and firing, sorted by labels.
     pub fn alerts(&self) -> impl ExactSizeIterator<Item = &Alert> {
-        self.alerts.values()
+        let mut alerts: Vec<&Alert> = self.alerts.values().collect();
+        alerts.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+        alerts.into_iter()
     }
 }
 
@@ -210,6 +252,12 @@ impl<P> GroupState<P> {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Most rows that one of its rules may give; 0 is no limit.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.limit
     }
 
     /// Its own interval; `None` is the default one, and woken by data.
@@ -248,23 +296,33 @@ impl<P> Engine<P> {
     }
 
     /// Takes back what was stored before a restart. Nothing was evaluated for the last `gap_ms`; the `for` clocks of
-    /// pending alerts stood still for as long. Alerts whose rule is gone are withdrawn.
+    /// pending alerts stood still for as long, and none fires sooner after it than it lasted
+    /// ([`limits::FOR_GRACE_MAX_MS`] at most): what comes in at first may still be of before. After more than
+    /// [`limits::FOR_OUTAGE_MAX_MS`] pending alerts begin anew. Alerts whose rule is gone are withdrawn.
     pub fn restore(&mut self, stored: Vec<StoredAlert>, gap_ms: i64, now_ms: i64) -> Output {
+        let gap_ms = gap_ms.max(0);
         let mut by_rule: HashMap<String, Vec<StoredAlert>> = HashMap::new();
-        for mut alert in stored {
-            if alert.phase == Phase::Pending {
-                alert.active_at_ms += gap_ms.max(0);
+        let mut output = Output::default();
+        for alert in stored {
+            if alert.phase == Phase::Pending && gap_ms > limits::FOR_OUTAGE_MAX_MS {
+                output.changes.push(AlertChange::Remove(alert.key));
+            } else {
+                by_rule.entry(alert.rule.clone()).or_default().push(alert);
             }
-            by_rule.entry(alert.rule.clone()).or_default().push(alert);
         }
         for rule in self.groups.iter_mut().flat_map(|group| &mut group.rules) {
-            for alert in by_rule.remove(&rule.key).unwrap_or_default() {
+            let RuleKind::Alert(spec) = &rule.rule.kind else { continue };
+            for mut alert in by_rule.remove(&rule.key).unwrap_or_default() {
+                if alert.phase == Phase::Pending && gap_ms > 0 {
+                    let fires_at_ms = alert.active_at_ms + gap_ms + spec.for_ms;
+                    let earliest_ms = now_ms + gap_ms.min(limits::FOR_GRACE_MAX_MS).min(spec.for_ms);
+                    alert.active_at_ms = fires_at_ms.max(earliest_ms) - spec.for_ms;
+                }
                 rule.alerts.insert(alert.labels.clone(), Alert::from_stored(alert));
             }
         }
         let mut orphans: Vec<StoredAlert> = by_rule.into_values().flatten().collect();
         orphans.sort_by(|a, b| a.key.cmp(&b.key));
-        let mut output = Output::default();
         for orphan in orphans {
             let (rule_key, expr) = (orphan.rule.clone(), orphan.expr.clone());
             withdraw(&Alert::from_stored(orphan), &rule_key, &expr, now_ms, &mut output);
@@ -277,7 +335,7 @@ impl<P> Engine<P> {
     pub fn reload(&mut self, files: Vec<RuleFile<Prepared<P>>>, now_ms: i64) -> Output {
         let old = std::mem::replace(&mut self.groups, groups(files));
         let mut stored = Vec::new();
-        let mut recorded: HashMap<String, HashSet<LabelSet>> = HashMap::new();
+        let mut recorded: HashMap<String, FxHashSet<LabelSet>> = HashMap::new();
         for rule in old.into_iter().flat_map(|group| group.rules) {
             stored.extend(rule.alerts.values().map(|alert| alert.to_stored(&rule.key, &rule.rule.expr)));
             recorded.insert(rule.key, rule.recorded);
@@ -288,7 +346,8 @@ impl<P> Engine<P> {
         self.ended.extend(recorded.into_values().flatten());
         let kept: HashSet<&str> = self.groups.iter().flat_map(|group| &group.rules).map(|rule| &*rule.key).collect();
         for alert in stored.iter().filter(|alert| !kept.contains(&*alert.rule)) {
-            self.ended.extend(Alert::from_stored(alert.clone()).series);
+            let alert = Alert::from_stored(alert.clone());
+            self.ended.extend(alert.series(alert.phase));
         }
         self.restore(stored, 0, now_ms)
     }
@@ -297,12 +356,13 @@ impl<P> Engine<P> {
     pub fn withdraw(&mut self, now_ms: i64, gone: impl Fn(&LabelSet) -> bool) -> Output {
         let mut output = Output::default();
         for rule in self.groups.iter_mut().flat_map(|group| &mut group.rules) {
-            let RuleState { rule, key, alerts, .. } = rule;
+            let RuleState { rule, key, alerts, labels_of, .. } = rule;
             alerts.retain(|labels, alert| {
                 let gone = gone(labels);
                 if gone {
                     withdraw(alert, key, &rule.expr, now_ms, &mut output);
-                    self.ended.extend(alert.series.iter().cloned());
+                    self.ended.extend(alert.series(alert.phase));
+                    labels_of.remove(&alert.row);
                 }
                 !gone
             });
@@ -320,19 +380,24 @@ impl<P> Engine<P> {
     pub fn evaluate<S: Source<Prepared = P>>(&mut self, wake: Wake, now_ms: i64, source: &mut S) -> Output {
         let mut output = Output::default();
         if !self.ended.is_empty() {
-            let ended = self.ended.drain(..).map(|labels| RuleSample { labels, ts_ms: now_ms, value: None });
-            source.record(ENDED, &ended.collect::<Vec<_>>());
+            let ended = self.ended.drain(..).map(|labels| RuleSample { labels, value: None });
+            source.record(ENDED, now_ms, &ended.collect::<Vec<_>>());
         }
         for group in &mut self.groups {
             let rested = group.last_ms.is_none_or(|last| now_ms - last >= limits::DATA_WAKE_MIN_GAP_MS);
             let woken = wake == Wake::Data && group.interval_ms.is_none() && rested;
-            if now_ms >= group.next_ms || woken {
+            if now_ms >= group.next_ms || woken || wake == Wake::Every {
                 evaluate::group(group, &self.options, now_ms, source, &mut output);
                 group.last_ms = Some(now_ms);
                 group.next_ms = next_slot(group, self.options.default_interval_ms, now_ms);
             }
         }
         output
+    }
+
+    /// Puts the groups into the order of `rank`, those of one rank as they were.
+    pub fn order_groups(&mut self, rank: impl Fn(&str) -> usize) {
+        self.groups.sort_by_key(|group| rank(&group.name));
     }
 
     /// The groups with their rules and alerts.
@@ -362,16 +427,43 @@ impl<P> Engine<P> {
         now_ms: i64,
         source: &S,
     ) -> LabelSet {
-        let RuleKind::Alert(spec) = &rule.rule.kind else { return LabelSet::empty() };
+        LabelSet::new(self.annotation_texts(rule, alert, now_ms, source))
+    }
+
+    /// The same in the rule's order, texts that are empty among them.
+    pub fn annotation_texts<S: Source<Prepared = P>>(
+        &self,
+        rule: &RuleState<P>,
+        alert: &Alert,
+        now_ms: i64,
+        source: &S,
+    ) -> Vec<(Arc<str>, Arc<str>)> {
+        let RuleKind::Alert(spec) = &rule.rule.kind else { return Vec::new() };
         let query = |expr: &str| query(source, expr, now_ms);
-        let context = Context {
-            labels: &alert.row,
-            value: alert.value,
-            now_ms,
-            external_url: &self.options.external_url,
-            query: &query,
-        };
-        texts(&spec.annotations, &context, &mut None)
+        let context = self.options.context(&alert.row, alert.value, now_ms, &query);
+        texts(self.options.shown(&spec.annotations), &context, &mut None)
+    }
+}
+
+impl Options {
+    fn context<'a>(
+        &'a self,
+        labels: &'a LabelSet,
+        value: f64,
+        now_ms: i64,
+        query: &'a dyn Fn(&str) -> Result<Vec<Row>, String>,
+    ) -> Context<'a> {
+        let (external_labels, external_url) = (&self.external_labels, &*self.external_url);
+        Context { labels, value, now_ms, external_labels, external_url, query }
+    }
+
+    /// The annotations that are texts for people; to Prometheus all are.
+    fn shown<'a>(
+        &self,
+        annotations: &'a [(Arc<str>, Template)],
+    ) -> impl Iterator<Item = &'a (Arc<str>, Template)> + use<'a> {
+        let all = self.semantics == Semantics::Prometheus;
+        annotations.iter().filter(move |(name, _)| all || !name.starts_with(EXTENSION))
     }
 }
 
@@ -386,8 +478,15 @@ fn groups<P>(files: Vec<RuleFile<Prepared<P>>>) -> Vec<GroupState<P>> {
                 let base = rule_key(&file.name, &name, &rule, 0);
                 let nth = seen.entry(base).and_modify(|nth| *nth += 1).or_default();
                 let key = rule_key(&file.name, &name, &rule, *nth);
-                let (alerts, recorded) = (BTreeMap::new(), HashSet::new());
-                states.push(RuleState { rule, key, alerts, recorded, status: RuleStatus::default() });
+                states.push(RuleState {
+                    rule,
+                    key,
+                    alerts: FxHashMap::default(),
+                    labels_of: FxHashMap::default(),
+                    turn: 0,
+                    recorded: FxHashSet::default(),
+                    status: RuleStatus::default(),
+                });
             }
             let file = file.name.clone();
             let (next_ms, last_ms) = (i64::MIN, None);
@@ -438,8 +537,12 @@ fn query<S: Source>(source: &S, expr: &str, ts_ms: i64) -> Result<Vec<Row>, Stri
 
 /// Templates to texts. One that fails says so in its place, as Prometheus does: an alert with a bad text is better
 /// than none. The first failure is noted.
-fn texts(templates: &[(Arc<str>, Template)], context: &Context<'_>, error: &mut Option<String>) -> LabelSet {
-    LabelSet::new(templates.iter().map(|(name, template)| {
+fn texts<'a>(
+    templates: impl IntoIterator<Item = &'a (Arc<str>, Template)>,
+    context: &Context<'_>,
+    error: &mut Option<String>,
+) -> Vec<(Arc<str>, Arc<str>)> {
+    let text = |(name, template): &(Arc<str>, Template)| {
         let text = match template.literal() {
             Some(text) => text.clone(),
             None => template.render(context).map(Arc::from).unwrap_or_else(|failed| {
@@ -449,7 +552,8 @@ fn texts(templates: &[(Arc<str>, Template)], context: &Context<'_>, error: &mut 
             }),
         };
         (name.clone(), text)
-    }))
+    };
+    templates.into_iter().map(text).collect()
 }
 
 fn withdraw(alert: &Alert, rule_key: &str, expr: &str, now_ms: i64, output: &mut Output) {
@@ -461,7 +565,11 @@ fn withdraw(alert: &Alert, rule_key: &str, expr: &str, now_ms: i64, output: &mut
 
 fn notification(alert: &Alert, transition: Transition, rule_key: &str, expr: &str, now_ms: i64) -> Notification {
     let alert_key = alert::key(rule_key, &alert.labels);
-    let nth = if transition == Transition::Repeated { alert.sent.to_string() } else { String::new() };
+    let nth = if matches!(transition, Transition::Repeated | Transition::NoData) {
+        alert.sent.to_string()
+    } else {
+        String::new()
+    };
     let over = matches!(transition, Transition::Resolved | Transition::Withdrawn);
     Notification {
         id: format!("{alert_key}-{}-{}{nth}", alert.fired_at_ms, transition.as_str()),
@@ -476,6 +584,7 @@ fn notification(alert: &Alert, transition: Transition, rule_key: &str, expr: &st
         resolved_at_ms: over.then_some(now_ms),
         no_data_since_ms: alert.no_data_since_ms,
         expr: expr.to_owned(),
+        depends_on: alert.depends_on.clone(),
         who: None,
     }
 }

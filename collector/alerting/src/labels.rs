@@ -29,6 +29,13 @@ impl LabelSet {
         Self(list.into())
     }
 
+    /// Pairs that are sorted by name already, each name once and no value empty, as the query language has them.
+    #[must_use]
+    pub fn from_sorted(pairs: Arc<[(Arc<str>, Arc<str>)]>) -> Self {
+        debug_assert!(pairs.is_sorted_by(|a, b| a.0 < b.0) && pairs.iter().all(|(_, value)| !value.is_empty()));
+        Self(pairs)
+    }
+
     /// No labels.
     #[must_use]
     pub fn empty() -> Self {

@@ -9,6 +9,9 @@ pub const YAML_DEPTH_MAX: usize = 32;
 /// Most mistakes listed for one file; more are summed up in one line.
 pub const RULE_ERRORS_MAX: usize = 100;
 
+/// Most things that one alert may depend on.
+pub const DEPENDENCIES_MAX: usize = 16;
+
 /// Deepest nesting of a template's blocks and parentheses.
 pub const TEMPLATE_DEPTH_MAX: usize = 32;
 /// Largest text that one template may yield in bytes.
@@ -28,6 +31,10 @@ pub const ROWS_PER_RULE_MAX: usize = 100_000;
 pub const DATA_WAKE_MIN_GAP_MS: i64 = 100;
 /// How long a pending alert whose data is missing keeps its `for` clock.
 pub const PENDING_NO_DATA_MAX_MS: i64 = 5 * 60 * 1000;
+/// Nothing was evaluated for longer than this: pending alerts begin anew.
+pub const FOR_OUTAGE_MAX_MS: i64 = 60 * 60 * 1000;
+/// After an outage a pending alert fires no sooner than the outage lasted, and at most this later.
+pub const FOR_GRACE_MAX_MS: i64 = 10 * 60 * 1000;
 
 /// Most deliveries that wait for one receiver; beyond it the oldest is dropped and counted.
 pub const DELIVERIES_PER_RECEIVER_MAX: usize = 100_000;

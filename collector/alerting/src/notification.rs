@@ -12,6 +12,8 @@ pub enum Transition {
     Fired,
     /// It still fires, and the repeat interval has passed since it was last said.
     Repeated,
+    /// It still fires, but there is no data any more to judge it by, and its rule wants that told.
+    NoData,
     /// It is over: there was a good value.
     Resolved,
     /// It is no longer watched: its rule or its host was taken away. Nothing says that the fault is gone.
@@ -25,6 +27,7 @@ impl Transition {
         match self {
             Self::Fired => "fired",
             Self::Repeated => "repeated",
+            Self::NoData => "no_data",
             Self::Resolved => "resolved",
             Self::Withdrawn => "withdrawn",
         }
@@ -61,6 +64,10 @@ pub struct Notification {
     pub no_data_since_ms: Option<i64>,
     /// The rule's expression.
     pub expr: String,
+    /// Labels of alerts that would explain this one: while an alert that has all labels of one of these fires, this one
+    /// need not be told.
+    #[serde(default)]
+    pub depends_on: Vec<LabelSet>,
     /// What the caller adds about the moment, such as the top processes of the host: one or two lines.
     pub who: Option<String>,
 }

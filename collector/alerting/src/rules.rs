@@ -43,6 +43,8 @@ pub struct Rule<P> {
     pub expr: Arc<str>,
     /// What the caller made of the expression.
     pub prepared: P,
+    /// `pitwatch_clear`: while it fires, the alert is over only where this expression yields a row.
+    pub clear: Option<P>,
     /// The line on which the rule begins.
     pub line: usize,
     /// What it is for.
@@ -70,8 +72,40 @@ pub struct AlertSpec {
     pub keep_firing_for_ms: i64,
     /// Labels set on every alert, those of the group among them.
     pub labels: Vec<(Arc<str>, Template)>,
-    /// Texts for people.
+    /// Texts for people, and what Pitwatch adds to rules: names that begin with [`EXTENSION`].
     pub annotations: Vec<(Arc<str>, Template)>,
+    /// `pitwatch_no_data`: what missing data means, where the rule says so.
+    pub no_data: Option<NoData>,
+    /// `pitwatch_depends_on`: as [`crate::depends::parse`] reads it once it is rendered.
+    pub depends_on: Option<Template>,
+}
+
+/// How the names begin of what Pitwatch adds to alert rules, as annotations or labels: Prometheus takes them for texts.
+pub const EXTENSION: &str = "pitwatch_";
+
+/// What it means for an alert that its expression yields nothing because there is no data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NoData {
+    /// Nobody knows: the alert stays as it is.
+    #[default]
+    Keep,
+    /// It is as bad as what the rule is for: a pending alert fires in its time, a firing one is told again, once.
+    Alert,
+    /// The alert is over, as in Prometheus.
+    Resolve,
+}
+
+impl NoData {
+    /// The policy of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "keep" => Self::Keep,
+            "alert" => Self::Alert,
+            "resolve" => Self::Resolve,
+            _ => return None,
+        })
+    }
 }
 
 /// A mistake in a rule file.

@@ -1,8 +1,8 @@
 //! The part of Go's text/template that rule files use: parsing here, and the functions of Prometheus.
 //!
-//! Actions, pipes, variables, `if`, `with`, `range`, and Prometheus' functions over labels, values and queries. Not
-//! `define`, `template` and `block`: no rule pack uses them. Output, steps and nesting are bounded; text prints as
-//! Go prints it, so that messages read as they did before.
+//! Actions, pipes, variables, `if`, `with`, `range`, `define` and `template`, and Prometheus' functions over labels,
+//! values and queries. Output, steps and nesting are bounded; text prints as Go prints it, so that messages read as they
+//! did before.
 
 mod exec;
 mod functions;
@@ -41,7 +41,7 @@ pub enum TemplateError {
 #[derive(Clone, Debug)]
 pub struct Template {
     source: Arc<str>,
-    nodes: Arc<[parse::Node]>,
+    parsed: Arc<parse::Parsed>,
 }
 
 /// What a template speaks of.
@@ -52,6 +52,8 @@ pub struct Context<'a> {
     pub value: f64,
     /// The time of the evaluation, Unix milliseconds.
     pub now_ms: i64,
+    /// `$externalLabels`.
+    pub external_labels: &'a LabelSet,
     /// `$externalURL`: where people reach this collector.
     pub external_url: &'a str,
     /// Answers `query`.
@@ -64,8 +66,8 @@ impl Template {
     /// # Errors
     /// [`TemplateError::Syntax`], also for functions and variables that do not exist.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
-        let nodes = parse::parse(text)?;
-        Ok(Self { source: text.into(), nodes: nodes.into() })
+        let parsed = parse::parse(text)?;
+        Ok(Self { source: text.into(), parsed: parsed.into() })
     }
 
     /// The text as written.
@@ -77,7 +79,7 @@ impl Template {
     /// The text, if the template has no actions and so always yields the same.
     #[must_use]
     pub fn literal(&self) -> Option<&Arc<str>> {
-        match &*self.nodes {
+        match &*self.parsed.0 {
             [] | [parse::Node::Text(_)] if !self.source.contains("{{") => Some(&self.source),
             _ => None,
         }
@@ -88,7 +90,7 @@ impl Template {
     /// # Errors
     /// [`TemplateError::Failed`].
     pub fn render(&self, context: &Context<'_>) -> Result<String, TemplateError> {
-        exec::render(&self.nodes, context)
+        exec::render(&self.parsed, context)
             .map_err(|message| TemplateError::Failed { template: self.source.to_string(), message })
     }
 }

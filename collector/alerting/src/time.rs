@@ -1,7 +1,10 @@
 //! Durations and instants as text: Prometheus' durations, RFC 3339, clock times for people. UTC only.
 
 /// Milliseconds of a Prometheus duration such as `1h30m`, `90s`, `500ms`, or `0`.
-pub(crate) fn parse_duration_ms(text: &str) -> Result<i64, String> {
+///
+/// # Errors
+/// What would be right.
+pub fn parse_duration_ms(text: &str) -> Result<i64, String> {
     const UNITS: [(&str, i64); 7] = [
         ("y", 365 * 86_400_000),
         ("w", 7 * 86_400_000),
@@ -70,7 +73,8 @@ fn civil(ms: i64) -> Civil {
 }
 
 /// RFC 3339 as Go's `time.Time` marshals it: no trailing zeros in the fraction.
-pub(crate) fn rfc3339(ms: i64) -> String {
+#[must_use]
+pub fn rfc3339(ms: i64) -> String {
     let c = civil(ms);
     let head = format!("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}", c.year, c.month, c.day, c.hour, c.minute, c.second);
     format!("{head}{}Z", fraction(c.millis))
@@ -90,7 +94,8 @@ pub(crate) fn clock(ms: i64) -> String {
 }
 
 /// A span for people, its two largest units: `8 s`, `41 min`, `3 h 5 min`, `2 d 4 h`.
-pub(crate) fn span(ms: i64) -> String {
+#[must_use]
+pub fn span(ms: i64) -> String {
     let seconds = ms.max(0) / 1_000;
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
     match () {

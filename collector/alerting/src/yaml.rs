@@ -11,18 +11,21 @@ use crate::limits;
 
 /// A node and the line (from 1) on which it begins.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Node {
-    pub(crate) line: usize,
-    pub(crate) value: Value,
+pub struct Node {
+    /// The line.
+    pub line: usize,
+    /// What it is.
+    pub value: Value,
 }
 
 /// What a node is.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Value {
+pub enum Value {
     /// Nothing, `~` or `null`.
     Null,
     /// A scalar's text, as written or unquoted.
     Text(String),
+    /// Nodes in order.
     List(Vec<Node>),
     /// Pairs in the order written: key, its line, value. A key may stand twice; the reader says so.
     Map(Vec<(String, usize, Node)>),
@@ -30,7 +33,8 @@ pub(crate) enum Value {
 
 impl Value {
     /// What the node is, for error messages.
-    pub(crate) fn kind(&self) -> &'static str {
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
         match self {
             Self::Null => "nothing",
             Self::Text(_) => "a text",
@@ -40,8 +44,11 @@ impl Value {
     }
 }
 
-/// The one document of `text`; an empty file is `Null`. An error is a line and a message.
-pub(crate) fn parse(text: &str) -> Result<Node, (usize, String)> {
+/// The one document of `text`; an empty file is `Null`.
+///
+/// # Errors
+/// A line and what is wrong there.
+pub fn parse(text: &str) -> Result<Node, (usize, String)> {
     if text.len() > limits::RULE_FILE_MAX_BYTES {
         return Err((1, format!("{} bytes, more than {}", text.len(), limits::RULE_FILE_MAX_BYTES)));
     }
@@ -54,7 +61,7 @@ pub(crate) fn parse(text: &str) -> Result<Node, (usize, String)> {
             Event::DocumentStart(..) => {
                 documents += 1;
                 if documents > 1 {
-                    return Err((line, "a second document: a rule file has one".to_owned()));
+                    return Err((line, "a second document: such a file has one".to_owned()));
                 }
             }
             Event::Scalar(text, style, anchor, _) => {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::labels::{ALERT_NAME, LabelSet, METRIC_NAME};
 use crate::limits;
 use crate::notification::float_as_text;
+use crate::rules::NoData;
 
 /// Where an alert stands. Inactive ones are not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +35,8 @@ pub(super) enum Seen {
     Match(f64),
     /// The expression does not hold, and there is a value that says so.
     Good,
+    /// The expression does not hold, but what says "good again" does not hold either.
+    Between,
     /// The expression does not hold, and there is no value: nobody knows.
     Missing,
 }
@@ -43,6 +46,7 @@ pub(super) enum Seen {
 pub(super) struct Timing {
     pub(super) for_ms: i64,
     pub(super) keep_firing_for_ms: i64,
+    pub(super) no_data: NoData,
 }
 
 /// What an observation changed.
@@ -54,6 +58,8 @@ pub(super) enum Step {
     Changed,
     /// The alert began to fire.
     Fired,
+    /// It fires on, without data from now on, and that is to be told.
+    NoData,
     /// It is over.
     Resolved,
     /// It never fired and is no longer pending.
@@ -78,13 +84,16 @@ pub struct Alert {
     pub(super) sent_at_ms: Option<i64>,
     /// How often it was told, the first time included.
     pub(super) sent: u32,
-    /// The labels of its `ALERTS` and `ALERTS_FOR_STATE` series in its present phase.
-    pub(super) series: [LabelSet; 2],
+    /// What would explain it, see [`crate::depends`].
+    pub(super) depends_on: Vec<LabelSet>,
+    /// The evaluation of its rule that saw its row last.
+    pub(super) seen_in: u64,
+    /// Whether its series were recorded since the start.
+    pub(super) recorded: bool,
 }
 
 impl Alert {
     pub(super) fn new(row: LabelSet, labels: LabelSet, now_ms: i64) -> Self {
-        let series = series(&labels, Phase::Pending);
         Self {
             row,
             labels,
@@ -97,7 +106,9 @@ impl Alert {
             no_data_since_ms: None,
             sent_at_ms: None,
             sent: 0,
-            series,
+            depends_on: Vec::new(),
+            seen_in: 0,
+            recorded: false,
         }
     }
 
@@ -107,22 +118,22 @@ impl Alert {
             (Phase::Pending, Seen::Match(value)) => {
                 self.value = value;
                 let cleared = self.no_data_since_ms.take().is_some();
-                if now_ms - self.active_at_ms < timing.for_ms {
-                    return changed(cleared);
-                }
-                self.phase = Phase::Firing;
-                self.fired_at_ms = now_ms;
-                self.series = series(&self.labels, Phase::Firing);
-                Step::Fired
+                if now_ms - self.active_at_ms < timing.for_ms { changed(cleared) } else { self.fire(now_ms) }
             }
-            (Phase::Pending, Seen::Good) => Step::Dropped,
+            (Phase::Pending, Seen::Good | Seen::Between) => Step::Dropped,
             (Phase::Pending, Seen::Missing) => {
                 let first = self.no_data_since_ms.is_none();
                 let since = *self.no_data_since_ms.get_or_insert(now_ms);
+                if timing.no_data == NoData::Alert {
+                    return if now_ms - self.active_at_ms < timing.for_ms { changed(first) } else { self.fire(now_ms) };
+                }
                 if now_ms - since >= limits::PENDING_NO_DATA_MAX_MS { Step::Dropped } else { changed(first) }
             }
             (Phase::Firing, Seen::Match(value)) => {
                 self.value = value;
+                changed(self.no_data_since_ms.take().is_some() | self.keep_firing_since_ms.take().is_some())
+            }
+            (Phase::Firing, Seen::Between) => {
                 changed(self.no_data_since_ms.take().is_some() | self.keep_firing_since_ms.take().is_some())
             }
             (Phase::Firing, Seen::Good) => {
@@ -134,9 +145,24 @@ impl Alert {
             (Phase::Firing, Seen::Missing) => {
                 let first = self.no_data_since_ms.is_none();
                 self.no_data_since_ms.get_or_insert(now_ms);
-                changed(first)
+                if first && timing.no_data == NoData::Alert { Step::NoData } else { changed(first) }
             }
         }
+    }
+
+    fn fire(&mut self, now_ms: i64) -> Step {
+        self.phase = Phase::Firing;
+        self.fired_at_ms = now_ms;
+        Step::Fired
+    }
+
+    /// The labels of its `ALERTS` and `ALERTS_FOR_STATE` series in a phase.
+    pub(super) fn series(&self, phase: Phase) -> [LabelSet; 2] {
+        debug_assert!(self.labels.value(ALERT_NAME).is_some(), "alerts carry their name");
+        [
+            self.labels.with([(METRIC_NAME, "ALERTS"), ("alertstate", phase.as_str())]),
+            self.labels.with([(METRIC_NAME, "ALERTS_FOR_STATE")]),
+        ]
     }
 
     /// The alert's labels, its name among them.
@@ -181,6 +207,12 @@ impl Alert {
         self.no_data_since_ms
     }
 
+    /// Labels of alerts that would explain this one; see [`crate::depends`].
+    #[must_use]
+    pub fn depends_on(&self) -> &[LabelSet] {
+        &self.depends_on
+    }
+
     pub(super) fn to_stored(&self, rule_key: &str, expr: &str) -> StoredAlert {
         StoredAlert {
             key: key(rule_key, &self.labels),
@@ -197,12 +229,12 @@ impl Alert {
             no_data_since_ms: self.no_data_since_ms,
             sent_at_ms: self.sent_at_ms,
             sent: self.sent,
+            depends_on: self.depends_on.clone(),
         }
     }
 
     pub(super) fn from_stored(stored: StoredAlert) -> Self {
         Self {
-            series: series(&stored.labels, stored.phase),
             row: stored.row,
             labels: stored.labels,
             annotations: stored.annotations,
@@ -214,6 +246,9 @@ impl Alert {
             no_data_since_ms: stored.no_data_since_ms,
             sent_at_ms: stored.sent_at_ms,
             sent: stored.sent,
+            depends_on: stored.depends_on,
+            seen_in: 0,
+            recorded: false,
         }
     }
 }
@@ -250,19 +285,14 @@ pub struct StoredAlert {
     pub sent_at_ms: Option<i64>,
     /// How often it was told.
     pub sent: u32,
+    /// What would explain it.
+    #[serde(default)]
+    pub depends_on: Vec<LabelSet>,
 }
 
 /// The key of an alert in the state store.
 pub(super) fn key(rule_key: &str, labels: &LabelSet) -> String {
     format!("{rule_key}-{:016x}", labels.fingerprint())
-}
-
-fn series(labels: &LabelSet, phase: Phase) -> [LabelSet; 2] {
-    debug_assert!(labels.value(ALERT_NAME).is_some(), "alerts carry their name");
-    [
-        labels.with([(METRIC_NAME, "ALERTS"), ("alertstate", phase.as_str())]),
-        labels.with([(METRIC_NAME, "ALERTS_FOR_STATE")]),
-    ]
 }
 
 fn changed(yes: bool) -> Step {

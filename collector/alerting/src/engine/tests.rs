@@ -1,4 +1,10 @@
 //! The engine over a made-up source: expressions are names, rows are what the test says.
+//!
+//! - `extensions`: what Pitwatch adds to rules, and Prometheus' semantics without it.
+
+mod extensions;
+
+use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
@@ -46,6 +52,7 @@ impl Source for Fake {
         }
         let (metric, holds): (&str, fn(f64) -> bool) = match expr.split_once(' ') {
             Some((metric, "> 5")) => (metric, |v| v > 5.0),
+            Some((metric, "< 3")) => (metric, |v| v < 3.0),
             Some((metric, "== 0")) => (metric, |v| v == 0.0),
             _ => (expr, |_| true),
         };
@@ -55,7 +62,7 @@ impl Source for Fake {
         Ok(rows.filter(|row| holds(row.value)).collect())
     }
 
-    fn record(&mut self, _rule: &str, samples: &[RuleSample]) {
+    fn record(&mut self, _rule: &str, _ts_ms: i64, samples: &[RuleSample]) {
         for sample in samples {
             match sample.value {
                 Some(value) => drop(self.live.insert(sample.labels.clone(), value)),
@@ -235,7 +242,7 @@ fn a_failing_rule_leaves_its_alerts_and_the_other_rules_alone() {
     source.set("temp", &[("a", 1.0)]);
     let output = engine.evaluate(Wake::Clock, 2 * SECOND, &mut source);
     assert!(told(&output).is_empty(), "without the probe nobody knows");
-    assert_eq!(output.runs[0].error.as_deref(), Some("cannot tell whether alerts are over: the store is away"));
+    assert_eq!(output.runs[0].remark.as_deref(), Some("cannot tell whether alerts are over: the store is away"));
 }
 
 #[test]
@@ -249,7 +256,7 @@ fn labels_that_collide_fail_the_rule_and_templates_that_fail_say_so() {
     source.set("cold", &[("c", 6.0)]);
     let output = engine.evaluate(Wake::Clock, 0, &mut source);
     assert!(output.runs[0].error.as_deref().unwrap().contains("become one alert"), "{:?}", output.runs[0]);
-    assert!(output.runs[1].error.as_deref().unwrap().contains("no field .Nope"), "{:?}", output.runs[1]);
+    assert!(output.runs[1].remark.as_deref().unwrap().contains("no field .Nope"), "{:?}", output.runs[1]);
     let [alert] = output.notifications.as_slice() else { panic!("{output:?}") };
     assert!(alert.annotations.value("summary").unwrap().starts_with("<error expanding template"));
     assert_eq!(alert.labels.value("level"), Some("low"));
@@ -355,8 +362,8 @@ fn the_for_clock_stands_still_while_nobody_looks() {
     before.evaluate(Wake::Clock, SECOND, &mut source);
     let mut after = engine(&source, HOT);
     after.restore(before.stored(), 59 * SECOND, MINUTE);
-    assert!(told(&after.evaluate(Wake::Clock, MINUTE, &mut source)).is_empty());
-    assert_eq!(told(&after.evaluate(Wake::Clock, MINUTE + SECOND, &mut source)), ["fired a is 9"]);
+    assert!(told(&after.evaluate(Wake::Clock, MINUTE + SECOND, &mut source)).is_empty(), "a time of grace");
+    assert_eq!(told(&after.evaluate(Wake::Clock, MINUTE + 2 * SECOND, &mut source)), ["fired a is 9"]);
 }
 
 /// What happens at one step of a random history.

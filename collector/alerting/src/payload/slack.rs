@@ -54,6 +54,7 @@ fn title(notification: &Notification) -> String {
     let (mark, word) = match notification.transition {
         Transition::Fired => (severity_mark(notification), String::new()),
         Transition::Repeated => (severity_mark(notification), format!(" – still, after {}", span(firing_ms))),
+        Transition::NoData => (severity_mark(notification), " – no data any more".to_owned()),
         Transition::Resolved => ("🟢", format!(" – resolved after {}", span(firing_ms))),
         Transition::Withdrawn => ("⚪", " – no longer watched".to_owned()),
     };
@@ -83,7 +84,7 @@ fn state(notification: &Notification) -> String {
     let since = format!("since {}", clock(notification.active_at_ms));
     let lasted = span(notification.at_ms - notification.active_at_ms);
     match notification.transition {
-        Transition::Fired | Transition::Repeated => {
+        Transition::Fired | Transition::Repeated | Transition::NoData => {
             // A description says the value in its own words and unit.
             let described = notification.annotations.value("description").is_some();
             let value = if described { String::new() } else { format!("{} now, ", figure(notification.value)) };
@@ -102,7 +103,9 @@ fn state(notification: &Notification) -> String {
 
 fn description(notification: &Notification) -> String {
     match notification.transition {
-        Transition::Fired | Transition::Repeated => annotation(notification, "description", "", DESCRIPTION_MAX_CHARS),
+        Transition::Fired | Transition::Repeated | Transition::NoData => {
+            annotation(notification, "description", "", DESCRIPTION_MAX_CHARS)
+        }
         Transition::Resolved | Transition::Withdrawn => String::new(),
     }
 }

@@ -41,6 +41,7 @@ fn notification(transition: Transition, at_ms: i64) -> Notification {
         resolved_at_ms: over.then_some(at_ms),
         no_data_since_ms: None,
         expr: "node_filesystem_avail_bytes < 1".to_owned(),
+        depends_on: Vec::new(),
         who: Some("Most writes: postgres 14/main (pid 2210) 38 MiB/s".to_owned()),
     }
 }

@@ -24,6 +24,7 @@ fn notification(alert: &str, nth: usize) -> Arc<Notification> {
         resolved_at_ms: None,
         no_data_since_ms: None,
         expr: "x".to_owned(),
+        depends_on: Vec::new(),
         who: None,
     })
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::{AlertSpec, Group, Rule, RuleError, RuleErrors, RuleFile, RuleKind};
+use super::{AlertSpec, EXTENSION, Group, NoData, Rule, RuleError, RuleErrors, RuleFile, RuleKind};
 use crate::labels::{ALERT_NAME, METRIC_NAME};
 use crate::limits;
 use crate::template::Template;
@@ -111,6 +111,7 @@ impl<P> Reader<'_, P> {
         let overridden = |name: &str| own.iter().any(|(key, ..)| key == name);
         let mut labels: Pairs = group_labels.iter().filter(|(key, ..)| !overridden(key)).cloned().collect();
         labels.extend(own.iter().cloned());
+        let mut clear = None;
         let parts = match (record, alert) {
             (Some(_), Some((line, _))) => {
                 self.error(line, "a rule has one of record and alert, not both");
@@ -125,7 +126,8 @@ impl<P> Reader<'_, P> {
                 Some((name, kind))
             }
             (None, Some((_, name))) => {
-                let spec = self.alert(&fields, &labels);
+                let (spec, good_again) = self.alert(&fields, &labels);
+                clear = good_again;
                 Some((name, RuleKind::Alert(spec)))
             }
         };
@@ -139,7 +141,7 @@ impl<P> Reader<'_, P> {
             }
         };
         let ((name, kind), (_, expr), prepared) = (parts?, expr?, prepared?);
-        Some(Rule { name: name.into(), expr: expr.into(), prepared, line: fields.line, kind })
+        Some(Rule { name: name.into(), expr: expr.into(), prepared, clear, line: fields.line, kind })
     }
 
     fn record(&mut self, fields: &Fields<'_>, line: usize, name: &str, labels: Pairs) -> RuleKind {
@@ -154,7 +156,7 @@ impl<P> Reader<'_, P> {
         RuleKind::Record { labels: labels.into_iter().map(|(name, _, value)| (name.into(), value.into())).collect() }
     }
 
-    fn alert(&mut self, fields: &Fields<'_>, labels: &Pairs) -> AlertSpec {
+    fn alert(&mut self, fields: &Fields<'_>, labels: &Pairs) -> (AlertSpec, Option<P>) {
         let for_ms = self.duration(fields, "for").unwrap_or(0);
         let keep_firing_for_ms = self.duration(fields, "keep_firing_for").unwrap_or(0);
         let annotations = self.pairs(fields, "annotations");
@@ -163,12 +165,32 @@ impl<P> Reader<'_, P> {
                 self.error(*line, format!("annotation {name:?} is not a name (letters, digits and _)"));
             }
         }
-        AlertSpec {
-            for_ms,
-            keep_firing_for_ms,
-            labels: self.templates("label", labels),
-            annotations: self.templates("annotation", &annotations),
+        let (mut no_data, mut depends_on, mut clear) = (None, None, None);
+        // An annotation stands over a label, which may be the whole group's.
+        for (name, line, text) in labels.iter().chain(&annotations) {
+            match name.strip_prefix(EXTENSION) {
+                None => {}
+                Some("no_data") => {
+                    no_data = NoData::from_name(text);
+                    if no_data.is_none() {
+                        self.error(*line, format!("{name}: {text:?} is not one of keep, alert, resolve"));
+                    }
+                }
+                Some("clear") => {
+                    let prepared = (self.prepare)(text);
+                    clear = prepared.map_err(|message| self.error(*line, format!("{name}: {message}"))).ok();
+                }
+                // A mistake in it is told with those of the other texts.
+                Some("depends_on") => depends_on = Template::parse(text).ok(),
+                Some(_) => {
+                    let known = "pitwatch_clear, pitwatch_no_data, pitwatch_depends_on";
+                    self.error(*line, format!("unknown extension {name:?}; known are {known}"));
+                }
+            }
         }
+        let labels = self.templates("label", labels);
+        let annotations = self.templates("annotation", &annotations);
+        (AlertSpec { for_ms, keep_firing_for_ms, labels, annotations, no_data, depends_on }, clear)
     }
 
     fn templates(&mut self, what: &str, pairs: &Pairs) -> Vec<(Arc<str>, Template)> {

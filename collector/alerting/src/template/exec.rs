@@ -2,29 +2,39 @@
 
 use super::Context;
 use super::functions::{self, Value};
-use super::parse::{Node, Operand, Pipeline};
-use crate::labels::LabelSet;
+use super::parse::{Node, Operand, Parsed, Pipeline};
 use crate::limits;
 
-pub(super) fn render(nodes: &[Node], context: &Context<'_>) -> Result<String, String> {
+pub(super) fn render((nodes, defines): &Parsed, context: &Context<'_>) -> Result<String, String> {
     let labels = Value::Labels(context.labels.clone());
     let variables = vec![
         ("", Value::Root),
         ("labels", labels),
         ("value", Value::Float(context.value)),
-        ("externalLabels", Value::Labels(LabelSet::empty())),
+        ("externalLabels", Value::Labels(context.external_labels.clone())),
         ("externalURL", Value::Text(context.external_url.into())),
     ];
-    let mut run = Run { context, variables, out: String::new(), steps: 0 };
+    let mut run = Run { context, defines, variables, out: String::new(), steps: 0, depth: 0 };
     run.nodes(nodes, &Value::Root)?;
     Ok(run.out)
 }
 
+/// How a list of nodes ended.
+#[derive(Clone, Copy, PartialEq)]
+enum Flow {
+    Next,
+    Break,
+    Continue,
+}
+
 struct Run<'a> {
     context: &'a Context<'a>,
+    defines: &'a [(Box<str>, Vec<Node>)],
     variables: Vec<(&'a str, Value)>,
     out: String,
     steps: usize,
+    /// How many defined templates are within one another.
+    depth: usize,
 }
 
 impl<'a> Run<'a> {
@@ -44,11 +54,12 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn nodes<'n>(&mut self, nodes: &'n [Node], dot: &Value) -> Result<(), String>
+    fn nodes<'n>(&mut self, nodes: &'n [Node], dot: &Value) -> Result<Flow, String>
     where
         'n: 'a,
     {
         let scope = self.variables.len();
+        let mut flow = Flow::Next;
         for node in nodes {
             self.step()?;
             match node {
@@ -59,22 +70,54 @@ impl<'a> Run<'a> {
                         self.write(&value.to_string())?;
                     }
                 }
-                Node::If { arms, otherwise } => self.choose(arms, otherwise, dot)?,
+                Node::If { arms, otherwise } => flow = self.choose(arms, otherwise, dot)?,
                 Node::With { pipeline, body, otherwise } => {
                     let scope = self.variables.len();
                     let value = self.pipeline(pipeline, dot)?;
-                    if value.is_true() {
-                        self.nodes(body, &value)?;
-                    } else {
-                        self.nodes(otherwise, dot)?;
-                    }
+                    flow = if value.is_true() { self.nodes(body, &value)? } else { self.nodes(otherwise, dot)? };
                     self.variables.truncate(scope);
                 }
-                Node::Range { pipeline, body, otherwise } => self.range(pipeline, body, otherwise, dot)?,
+                Node::Range { pipeline, body, otherwise } => flow = self.range(pipeline, body, otherwise, dot)?,
+                Node::Template { name, data } => {
+                    let data = data.as_ref().map_or(Ok(Value::Nil), |data| self.value(data, dot))?;
+                    self.defined(name, data)?;
+                }
+                Node::Break => flow = Flow::Break,
+                Node::Continue => flow = Flow::Continue,
+            }
+            if flow != Flow::Next {
+                break;
             }
         }
         self.variables.truncate(scope);
+        Ok(flow)
+    }
+
+    /// What a `define` gives, which sees nothing but its data.
+    fn defined(&mut self, name: &str, data: Value) -> Result<(), String> {
+        // Of a name defined twice the last counts, as in Go.
+        let found = self.defines.iter().rev().find(|(known, _)| &**known == name);
+        let Some((_, nodes)) = found else { return Err(format!("template {name:?} is not defined")) };
+        if self.depth == limits::TEMPLATE_DEPTH_MAX {
+            return Err(format!("templates nested deeper than {}", limits::TEMPLATE_DEPTH_MAX));
+        }
+        self.depth += 1;
+        let outside = std::mem::replace(&mut self.variables, vec![("", data.clone())]);
+        self.nodes(nodes, &data)?;
+        self.variables = outside;
+        self.depth -= 1;
         Ok(())
+    }
+
+    /// `tmpl "name" data`: the same as a text.
+    fn tmpl(&mut self, arguments: &[Value]) -> Result<Value, String> {
+        let [Value::Text(name), data] = arguments else {
+            return Err("tmpl: takes a template's name and its data".to_owned());
+        };
+        let before = self.out.len();
+        self.defined(name, data.clone())?;
+        let text = self.out.split_off(before);
+        Ok(Value::Text(text.into()))
     }
 
     fn choose<'n: 'a>(
@@ -82,18 +125,18 @@ impl<'a> Run<'a> {
         arms: &'n [(Pipeline, Vec<Node>)],
         otherwise: &'n [Node],
         dot: &Value,
-    ) -> Result<(), String> {
+    ) -> Result<Flow, String> {
         let scope = self.variables.len();
+        let mut chosen = otherwise;
         for (condition, body) in arms {
             if self.pipeline(condition, dot)?.is_true() {
-                self.nodes(body, dot)?;
-                self.variables.truncate(scope);
-                return Ok(());
+                chosen = body;
+                break;
             }
         }
-        self.nodes(otherwise, dot)?;
+        let flow = self.nodes(chosen, dot)?;
         self.variables.truncate(scope);
-        Ok(())
+        Ok(flow)
     }
 
     fn range<'n: 'a>(
@@ -102,7 +145,7 @@ impl<'a> Run<'a> {
         body: &'n [Node],
         otherwise: &'n [Node],
         dot: &Value,
-    ) -> Result<(), String> {
+    ) -> Result<Flow, String> {
         let items: Vec<(Value, Value)> = match self.value(pipeline, dot)? {
             Value::Samples(rows) => (0_i64..).zip(rows).map(|(at, row)| (Value::Int(at), Value::Sample(row))).collect(),
             Value::Labels(labels) => {
@@ -125,10 +168,13 @@ impl<'a> Run<'a> {
                 }
             }
             self.step()?;
-            self.nodes(body, &item)?;
+            let flow = self.nodes(body, &item)?;
             self.variables.truncate(scope);
+            if flow == Flow::Break {
+                break;
+            }
         }
-        Ok(())
+        Ok(Flow::Next)
     }
 
     /// The pipeline's value, given to its variables.
@@ -178,7 +224,7 @@ impl<'a> Run<'a> {
                     values.push(self.operand(argument, dot)?);
                 }
                 values.extend(fed);
-                functions::call(name, &values, self.context)
+                if *name == "tmpl" { self.tmpl(&values) } else { functions::call(name, &values, self.context) }
             }
             _ if fed.is_some() => Err("only a function can be fed by |".to_owned()),
             operand => self.operand(operand, dot),
@@ -214,9 +260,13 @@ impl<'a> Run<'a> {
             (Value::Root, "Labels") => Ok(Value::Labels(self.context.labels.clone())),
             (Value::Root, "Value") => Ok(Value::Float(self.context.value)),
             (Value::Root, "ExternalURL") => Ok(Value::Text(self.context.external_url.into())),
-            (Value::Root, "ExternalLabels") => Ok(Value::Labels(LabelSet::empty())),
+            (Value::Root, "ExternalLabels") => Ok(Value::Labels(self.context.external_labels.clone())),
             (Value::Sample(row), "Labels") => Ok(Value::Labels(row.labels.clone())),
             (Value::Sample(row), "Value") => Ok(Value::Float(row.value)),
+            (Value::Args(values), name) => {
+                let at = name.strip_prefix("arg").and_then(|nth| nth.parse::<usize>().ok());
+                Ok(at.and_then(|at| values.get(at)).cloned().unwrap_or(Value::Nil))
+            }
             (Value::Labels(labels), name) => Ok(Value::Text(labels.value(name).unwrap_or("").into())),
             (base, name) => Err(format!("{} has no field .{name}", base.kind())),
         }

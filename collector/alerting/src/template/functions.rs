@@ -20,6 +20,8 @@ pub(super) enum Value {
     Labels(LabelSet),
     Sample(Row),
     Samples(Vec<Row>),
+    /// What `args` made: a map of `arg0`, `arg1` and so on.
+    Args(Arc<[Value]>),
     /// The dot outside of any block.
     Root,
     /// An instant, Unix milliseconds.
@@ -29,7 +31,9 @@ pub(super) enum Value {
 }
 
 /// Every function that a template may name.
-pub(super) const NAMES: [&str; 45] = [
+pub(super) const NAMES: [&str; 47] = [
+    "tmpl",
+    "args",
     "and",
     "or",
     "not",
@@ -88,6 +92,7 @@ impl Value {
             Self::Labels(_) => "labels",
             Self::Sample(_) => "a sample",
             Self::Samples(_) => "the rows of a query",
+            Self::Args(_) => "a map of arguments",
             Self::Root => "the whole of the template's data",
             Self::Time(_) => "an instant",
             Self::Duration(_) => "a duration",
@@ -104,6 +109,7 @@ impl Value {
             Self::Text(text) => !text.is_empty(),
             Self::Labels(labels) => labels.iter().len() > 0,
             Self::Samples(rows) => !rows.is_empty(),
+            Self::Args(values) => !values.is_empty(),
             Self::Sample(_) | Self::Root | Self::Time(_) => true,
         }
     }
@@ -159,6 +165,13 @@ impl fmt::Display for Value {
                 }
                 f.write_str("]")
             }
+            Self::Args(values) => {
+                f.write_str("map[")?;
+                for (at, value) in values.iter().enumerate() {
+                    write!(f, "{}arg{at}:{value}", if at == 0 { "" } else { " " })?;
+                }
+                f.write_str("]")
+            }
             Self::Root => f.write_str("<no value>"),
             Self::Time(ms) => f.write_str(&time::go_time(*ms)),
             Self::Duration(ns) => f.write_str(&go_duration(*ns)),
@@ -166,14 +179,14 @@ impl fmt::Display for Value {
     }
 }
 
-/// Calls the function `name`, which is one of [`NAMES`]; `and` and `or` are the executor's, as they need not look at
-/// every argument.
+/// Calls the function `name`, which is one of [`NAMES`]; `and`, `or` and `tmpl` are the executor's.
 pub(super) fn call(name: &str, arguments: &[Value], context: &Context<'_>) -> Result<Value, String> {
     evaluate(name, arguments, context).map_err(|message| format!("{name}: {message}"))
 }
 
 fn evaluate(name: &str, arguments: &[Value], context: &Context<'_>) -> Result<Value, String> {
     match name {
+        "args" => Ok(Value::Args(arguments.into())),
         "not" => one(arguments).map(|value| Value::Bool(!value.is_true())),
         "eq" | "ne" | "lt" | "le" | "gt" | "ge" => compare(name, arguments),
         "len" => length(arguments),

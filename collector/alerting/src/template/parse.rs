@@ -9,10 +9,31 @@ use crate::limits;
 pub(super) enum Node {
     Text(Box<str>),
     Print(Pipeline),
-    If { arms: Vec<(Pipeline, Vec<Node>)>, otherwise: Vec<Node> },
-    With { pipeline: Pipeline, body: Vec<Node>, otherwise: Vec<Node> },
-    Range { pipeline: Pipeline, body: Vec<Node>, otherwise: Vec<Node> },
+    If {
+        arms: Vec<(Pipeline, Vec<Node>)>,
+        otherwise: Vec<Node>,
+    },
+    With {
+        pipeline: Pipeline,
+        body: Vec<Node>,
+        otherwise: Vec<Node>,
+    },
+    Range {
+        pipeline: Pipeline,
+        body: Vec<Node>,
+        otherwise: Vec<Node>,
+    },
+    /// What a `define` of that name gives, with this as its data.
+    Template {
+        name: Box<str>,
+        data: Option<Pipeline>,
+    },
+    Break,
+    Continue,
 }
+
+/// A template's nodes, and those of its `define`s and `block`s by name.
+pub(super) type Parsed = (Vec<Node>, Vec<(Box<str>, Vec<Node>)>);
 
 /// Commands, each fed by the one before; the result may be given to variables.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,12 +66,12 @@ enum Stop {
     ElseIf(Pipeline),
 }
 
-pub(super) fn parse(text: &str) -> Result<Vec<Node>, TemplateError> {
+pub(super) fn parse(text: &str) -> Result<Parsed, TemplateError> {
     let variables = ["", "labels", "value", "externalLabels", "externalURL"].map(Box::from).to_vec();
-    let mut parser = Parser { text, at: 0, variables, depth: 0 };
+    let mut parser = Parser { text, at: 0, variables, depth: 0, ranges: 0, defines: Vec::new() };
     let (nodes, end) = parser.nodes()?;
     match end {
-        Stop::OfText => Ok(nodes),
+        Stop::OfText => Ok((nodes, parser.defines)),
         Stop::End => Err(parser.error("{{ end }} without its {{ if }}, {{ with }} or {{ range }}")),
         Stop::Else | Stop::ElseIf(_) => Err(parser.error("{{ else }} without its {{ if }}")),
     }
@@ -61,6 +82,9 @@ struct Parser<'a> {
     at: usize,
     variables: Vec<Box<str>>,
     depth: usize,
+    /// How many `range`s are open.
+    ranges: usize,
+    defines: Vec<(Box<str>, Vec<Node>)>,
 }
 
 type Result<T, E = TemplateError> = std::result::Result<T, E>;
@@ -152,8 +176,14 @@ impl<'a> Parser<'a> {
             "else" => self.else_arm().map(Some),
             "if" => self.if_block().map(|node| nodes.push(node)).map(|()| None),
             "with" | "range" => self.block(word == "range").map(|node| nodes.push(node)).map(|()| None),
-            "define" | "template" | "block" | "break" | "continue" => {
-                Err(self.error(format!("{word:?} is not supported: rule templates know if, with, range, functions")))
+            "define" if self.depth == 1 => self.define().map(|_| None),
+            "define" => Err(self.error("{{ define }} stands within a block: it belongs on the outside")),
+            "template" => self.template().map(|node| nodes.push(node)).map(|()| None),
+            "block" => self.named_block().map(|node| nodes.push(node)).map(|()| None),
+            "break" | "continue" if self.ranges == 0 => Err(self.error(format!("{{{{ {word} }}}} outside of a range"))),
+            "break" | "continue" => {
+                nodes.push(if word == "break" { Node::Break } else { Node::Continue });
+                self.close().map(|()| None)
             }
             _ => {
                 self.at = start;
@@ -162,6 +192,55 @@ impl<'a> Parser<'a> {
                 nodes.push(Node::Print(pipeline));
                 Ok(None)
             }
+        }
+    }
+
+    /// `define "name"`, its body, and its `end`.
+    fn define(&mut self) -> Result<Box<str>> {
+        let name = self.name()?;
+        self.close()?;
+        self.body(name.clone())?;
+        Ok(name)
+    }
+
+    /// The body of a `define` or `block`, which sees nothing but its own data.
+    fn body(&mut self, name: Box<str>) -> Result<()> {
+        let outside = std::mem::replace(&mut self.variables, vec!["".into()]);
+        let ranges = std::mem::take(&mut self.ranges);
+        let (nodes, end) = self.nodes()?;
+        if !matches!(end, Stop::End) {
+            return Err(self.error(format!("{name:?} without its {{{{ end }}}}")));
+        }
+        self.variables = outside;
+        self.ranges = ranges;
+        self.defines.push((name, nodes));
+        Ok(())
+    }
+
+    /// `template "name"`, with its data or without.
+    fn template(&mut self) -> Result<Node> {
+        let name = self.name()?;
+        self.skip_space();
+        let data = if self.closes() { None } else { Some(self.pipeline()?) };
+        self.close()?;
+        Ok(Node::Template { name, data })
+    }
+
+    /// `block "name" data`: a `define` that is used where it stands.
+    fn named_block(&mut self) -> Result<Node> {
+        let name = self.name()?;
+        let data = Some(self.pipeline()?);
+        self.close()?;
+        self.body(name.clone())?;
+        Ok(Node::Template { name, data })
+    }
+
+    fn name(&mut self) -> Result<Box<str>> {
+        self.skip_space();
+        match self.rest().chars().next() {
+            Some('"') => self.quoted(),
+            Some('`') => self.raw(),
+            _ => Err(self.error("a template's name is missing, in quotes")),
         }
     }
 
@@ -204,7 +283,9 @@ impl<'a> Parser<'a> {
         let (word, scope) = (if range { "range" } else { "with" }, self.variables.len());
         let pipeline = self.pipeline()?;
         self.close()?;
+        self.ranges += usize::from(range);
         let (body, end) = self.nodes()?;
+        self.ranges -= usize::from(range);
         let otherwise = match end {
             Stop::End => Vec::new(),
             Stop::Else => self.last_arm(word)?,

@@ -13,7 +13,14 @@ fn render(text: &str, value: f64) -> Result<String, TemplateError> {
         "nosuch" => Ok(Vec::new()),
         other => Err(format!("cannot parse {other}")),
     };
-    let context = Context { labels: &labels, value, now_ms: 60_000, external_url: "http://w/p", query: &query };
+    let context = Context {
+        labels: &labels,
+        value,
+        now_ms: 60_000,
+        external_labels: &LabelSet::empty(),
+        external_url: "http://w/p",
+        query: &query,
+    };
     Template::parse(text)?.render(&context)
 }
 
@@ -72,6 +79,31 @@ fn humanizers_are_prometheus() {
 }
 
 #[test]
+fn templates_within_templates() {
+    check(&[
+        (r#"{{ define "n" }}<{{ . }}>{{ end }}{{ template "n" 5 }}{{ tmpl "n" "x" | toUpper }}"#, "<5><X>"),
+        (r#"{{ block "b" .Value }}{{ . | humanize }}{{ end }} {{ template "b" 2000.0 }}"#, "123.5M 2k"),
+        (r#"{{ range query "x" }}a{{ break }}b{{ end }}{{ range query "x" }}c{{ continue }}d{{ end }}"#, "ac"),
+        (
+            r#"{{ define "a" }}{{ args 1 "x" | len }}{{ end }}{{ (args 1 "x").arg1 }}{{ args 1 "x" }}"#,
+            "xmap[arg0:1 arg1:x]",
+        ),
+    ]);
+    for (text, message) in [
+        (r#"{{ template "none" }}"#, "is not defined"),
+        (r#"{{ define "r" }}{{ template "r" }}{{ end }}{{ template "r" }}"#, "nested deeper"),
+        (r#"{{ define "v" }}{{ $value }}{{ end }}"#, "is not declared"),
+        (r#"{{ if true }}{{ define "v" }}{{ end }}{{ end }}"#, "belongs on the outside"),
+        ("{{ break }}", "outside of a range"),
+        (r#"{{ define "v" }}"#, "without its"),
+        ("{{ template x }}", "name is missing"),
+    ] {
+        let error = render(text, VALUE).unwrap_err().to_string();
+        assert!(error.contains(message), "{text}: {error}");
+    }
+}
+
+#[test]
 fn blocks_variables_and_queries() {
     check(&[
         ("{{ if gt $value 10.0 }}big{{ else if gt $value 5.0 }}mid{{ else }}small{{ end -}}   x", "bigx"),
@@ -118,7 +150,7 @@ fn mistakes_are_found_when_the_file_is_loaded() {
         ("{{ if $value }}x", "without its {{ end }}"),
         ("{{ end }}", "without its {{ if }}"),
         ("{{ }}", "missing"),
-        ("{{ template \"x\" }}", "not supported"),
+        ("{{ define x }}{{ end }}", "name is missing"),
         ("{{ \"x }}", "closing"),
         ("{{ 1 2 }}", "only a function takes arguments"),
         ("{{ range $x := query \"x\" }}{{ end }}{{ $x }}", "not declared"),
