@@ -33,6 +33,39 @@ pub(crate) struct MatrixSeries {
 }
 
 #[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Reloaded {
+    pub(crate) rules: usize,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct PreviewData {
+    pub(crate) start_ms: i64,
+    pub(crate) end_ms: i64,
+    pub(crate) fired: u64,
+    pub(crate) rules: Vec<RulePreview>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct RulePreview {
+    pub(crate) group: String,
+    pub(crate) rule: String,
+    pub(crate) fired: u64,
+    pub(crate) alerts: Vec<AlertPreview>,
+    pub(crate) more_alerts: usize,
+    pub(crate) failures: u64,
+    pub(crate) error: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct AlertPreview {
+    pub(crate) labels: Labels,
+    pub(crate) fired: u64,
+    pub(crate) firing_seconds: f64,
+    pub(crate) last_fired_ms: i64,
+    pub(crate) is_firing: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
 pub(crate) struct HostsData {
     pub(crate) hosts: Vec<Host>,
 }

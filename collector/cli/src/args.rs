@@ -43,6 +43,16 @@ Examples:
   pitwatch token create --role viewer --for grafana
       a token for the HTTP API; roles are writer, viewer, operator and admin";
 
+const RULES_EXAMPLES: &str = "\
+Examples:
+  pitwatch rules                                  every rule, those that fail first
+  pitwatch rules check /etc/pitwatch/rules/*.yml  before they are put in place
+  pitwatch rules test tests/*.yml                 promtool's unit tests, with the same verdicts
+  pitwatch rules preview new.yml --since 7d       would have fired how often, where
+  pitwatch rules reload                           the collector does so by itself when a file changes
+
+Exit status of check and test: 0 all good, 1 mistakes or failures.";
+
 /// Ask the collector about hosts, alerts and measurements.
 #[derive(Debug, Parser)]
 #[command(name = "pitwatch", version, after_help = EXAMPLES, disable_help_subcommand = true)]
@@ -78,8 +88,9 @@ pub(crate) enum Command {
     Hosts(ListArgs),
     /// List the alerts, firing ones first
     Alerts(ListArgs),
-    /// List the rules and how their last evaluation went
-    Rules(ListArgs),
+    /// List the rules and how their last evaluation went; check, test and preview rule files
+    #[command(after_help = RULES_EXAMPLES)]
+    Rules(RulesArgs),
     /// The agents and their certificates
     #[command(subcommand)]
     Agents(AgentsCommand),
@@ -126,6 +137,57 @@ pub(crate) enum QueryFormat {
     Csv,
     /// A chart
     Plot,
+}
+
+/// Arguments of `rules`.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct RulesArgs {
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
+    #[command(subcommand)]
+    pub(crate) command: Option<RulesCommand>,
+}
+
+/// Commands of `rules`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RulesCommand {
+    /// Check rule files, without a collector: every mistake with its line
+    Check {
+        /// Rule files
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Run unit tests of rules, without a collector: files as `promtool test rules` takes them
+    Test {
+        /// Test files
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Rules mean what they mean in Pitwatch (clear expressions, missing data), not what they mean in Prometheus
+        #[arg(long)]
+        pitwatch: bool,
+    },
+    /// Say how often the rules of a file would have fired here, from the collector's history
+    Preview(PreviewArgs),
+    /// Have the collector take its rule files anew: all, or none if one has a mistake
+    Reload,
+}
+
+/// Arguments of `rules preview`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PreviewArgs {
+    /// The rule file
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// How far back to look
+    #[arg(long, value_name = "DURATION", default_value = "7d")]
+    pub(crate) since: String,
+    /// Distance of the evaluations; chosen by the span if left out
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) step: Option<String>,
+    /// How to write the list
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = ListFormat::Table)]
+    pub(crate) output: ListFormat,
 }
 
 /// Arguments of every list.
@@ -215,6 +277,10 @@ mod tests {
         assert!(parse("pitwatch token create --role root --for x").is_err());
         assert!(parse("pitwatch token create --name h --role viewer --for x").is_err());
         assert!(parse("pitwatch hosts -o plot").is_err());
+        assert!(parse("pitwatch rules -o csv").is_ok());
+        assert!(parse("pitwatch rules check a.yml b.yml").is_ok());
+        assert!(parse("pitwatch rules check").is_err());
+        assert!(parse("pitwatch rules preview a.yml --since 1d -o json").is_ok());
         assert!(parse("pitwatch").is_err());
     }
 }

@@ -8,7 +8,7 @@ mod rules;
 mod status;
 mod tokens;
 
-use crate::args::{AgentsCommand, Command, ListArgs, ListFormat, TokenCommand};
+use crate::args::{AgentsCommand, Command, ListArgs, ListFormat, RulesCommand, TokenCommand};
 use crate::clock::Clock;
 use crate::connect::{Answer, Client};
 use crate::error::CliError;
@@ -49,13 +49,28 @@ impl Report {
     }
 }
 
+/// Runs a command that needs no collector; `None` if it needs one.
+pub(crate) fn alone(command: &Command) -> Option<Report> {
+    let Command::Rules(args) = command else { return None };
+    match args.command.as_ref()? {
+        RulesCommand::Check { files } => Some(rules::files::check(files)),
+        RulesCommand::Test { files, pitwatch } => Some(rules::files::test(files, *pitwatch)),
+        RulesCommand::Preview(_) | RulesCommand::Reload => None,
+    }
+}
+
 /// Runs a command.
 pub(crate) async fn run(command: &Command, client: &Client, screen: &Screen) -> Result<Report, CliError> {
     match command {
         Command::Query(args) => query::run(args, client, screen).await,
         Command::Hosts(args) => list(*args, client.get(&own(&["hosts"])).await?, screen, hosts::arrange),
         Command::Alerts(args) => list(*args, client.get(&own(&["alerts"])).await?, screen, alerts::arrange),
-        Command::Rules(args) => list(*args, client.get(&["api", "v1", "rules"]).await?, screen, rules::arrange),
+        Command::Rules(args) => match &args.command {
+            None => list(args.list, client.get(&["api", "v1", "rules"]).await?, screen, rules::arrange),
+            Some(RulesCommand::Preview(args)) => rules::preview::run(args, client, screen).await,
+            Some(RulesCommand::Reload) => rules::reload(client).await,
+            Some(RulesCommand::Check { .. } | RulesCommand::Test { .. }) => Ok(alone(command).unwrap_or_default()),
+        },
         Command::Status(args) => status::run(args.output, client, screen).await,
         Command::Agents(AgentsCommand::List(args)) => {
             list(*args, client.get(&own(&["agents"])).await?, screen, agents::arrange)

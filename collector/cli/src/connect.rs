@@ -179,6 +179,18 @@ impl Client {
         self.ask(method, path, Some(("application/json", body.to_string()))).await
     }
 
+    /// Sends a text with a question in the address.
+    pub(crate) async fn post_text<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+        text: String,
+    ) -> Result<Answer<T>, CliError> {
+        let mut with_query = Self { http: self.http.clone(), target: self.target.clone() };
+        with_query.target.url.query_pairs_mut().clear().extend_pairs(query);
+        with_query.ask(Method::POST, path, Some(("application/yaml", text))).await
+    }
+
     async fn ask<T: DeserializeOwned>(
         &self,
         method: Method,

@@ -48,10 +48,15 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args, screen: &Screen) -> Result<u8, CliError> {
-    let client = connect::Client::new(connect::find(&args.given())?)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| CliError::Usage(format!("cannot start: {error}")))?;
-    let report = runtime.block_on(commands::run(&args.command, &client, screen))?;
+    let report = match commands::alone(&args.command) {
+        Some(report) => report,
+        None => {
+            let client = connect::Client::new(connect::find(&args.given())?)?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(|error| CliError::Usage(format!("cannot start: {error}")))?;
+            runtime.block_on(commands::run(&args.command, &client, screen))?
+        }
+    };
     for warning in &report.warnings {
         let _ = writeln!(io::stderr(), "note: {}", table::one_line(warning));
     }

@@ -91,6 +91,11 @@ impl Labels {
         self.0.iter().map(|(n, v)| (&**n, &**v))
     }
 
+    /// The pairs, by name; shared, not copied.
+    pub fn shared(&self) -> Arc<[(Arc<str>, Arc<str>)]> {
+        self.0.clone()
+    }
+
     /// How many labels there are.
     pub fn len(&self) -> usize {
         self.0.len()

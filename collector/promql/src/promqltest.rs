@@ -4,7 +4,7 @@
 
 mod check;
 mod script;
-mod series;
+pub mod series;
 
 use std::collections::BTreeMap;
 use std::path::Path;

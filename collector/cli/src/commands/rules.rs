@@ -1,7 +1,18 @@
 //! `pitwatch rules`: what is watched, and rules that cannot be evaluated.
+//!
+//! - `files`: checking and testing rule files, without a collector.
+//! - `preview`: how often rules would have fired.
 
-use super::{Screen, counted, state, tally};
-use crate::answers::{Rule, RuleGroup, RulesData};
+pub(super) mod files;
+pub(super) mod preview;
+
+use reqwest::Method;
+use serde_json::json;
+
+use super::{Report, Screen, counted, state, tally};
+use crate::answers::{Reloaded, Rule, RuleGroup, RulesData};
+use crate::connect::Client;
+use crate::error::CliError;
 use crate::table::{Cell, Column, Table, Tone};
 use crate::units::seconds;
 
@@ -34,6 +45,11 @@ pub(super) fn arrange(data: &RulesData, _: &Screen) -> (Table, bool) {
         summary.push_str(&format!("\n{} in {}: {}", rule.name, group.file, crate::table::one_line(error)));
     }
     (table.summary(summary), failing > 0)
+}
+
+pub(super) async fn reload(client: &Client) -> Result<Report, CliError> {
+    let answer = client.send::<Reloaded>(Method::POST, &["-", "reload"], &json!({})).await?;
+    Ok(Report::text(format!("taken anew: {}\n", counted(answer.data.rules, "rule", "rules"))))
 }
 
 fn row(group: &RuleGroup, rule: &Rule) -> Vec<Cell> {

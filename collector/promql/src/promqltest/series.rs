@@ -6,9 +6,12 @@ use crate::matcher::MatchOp;
 
 /// One sample of a sequence.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Item {
+pub enum Item {
+    /// None at this time.
     Gap,
+    /// The series ends.
     Stale,
+    /// A number.
     Value(f64),
     /// A native histogram, of which only its being there is kept.
     Native,
@@ -24,7 +27,10 @@ pub(super) fn is_start_times(text: &str) -> bool {
 }
 
 /// Reads a series and its samples.
-pub(super) fn line(text: &str) -> Result<(Labels, Vec<Item>), String> {
+///
+/// # Errors
+/// What cannot be read.
+pub fn line(text: &str) -> Result<(Labels, Vec<Item>), String> {
     let end = labels_end(text);
     Ok((labels(text[..end].trim())?, items(text[end..].trim())?))
 }
