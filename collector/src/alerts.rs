@@ -4,22 +4,24 @@
 //! ingest queue, the state store and HTTP.
 //!
 //! - [`rules`]: rule files on disk and the query side of the engine.
+//! - `reload`: rule files that changed, taken all or none.
 //! - [`store`]: alerts and deliveries in the state store.
 //! - [`deliver`]: posting to receivers.
 //! - `view`: what the API shows.
 
 pub mod deliver;
+mod reload;
 pub mod rules;
 pub mod store;
 mod view;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pitwatch_alerting::engine::{Options, Wake};
 use pitwatch_alerting::queue::Queue;
-use pitwatch_alerting::{Engine, Notification, Transition};
+use pitwatch_alerting::{Engine, Notification, Semantics, Transition};
 use pitwatch_promql::Expr;
 use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
@@ -76,6 +78,12 @@ pub struct AlertStats {
     pub notifications: AtomicU64,
     /// Times that the state store failed.
     pub store_failures: AtomicU64,
+    /// Times that rule files were taken anew.
+    pub reloads: AtomicU64,
+    /// Times that they were not, for a mistake in them.
+    pub reload_failures: AtomicU64,
+    /// Whether the rule files as they are now are not those that are evaluated.
+    pub rules_refused: AtomicBool,
 }
 
 impl Alerts {
@@ -93,6 +101,7 @@ impl Alerts {
         let options = Options {
             repeat_interval_ms: i64::try_from(config.repeat_interval.as_millis()).unwrap_or(i64::MAX),
             external_url: external_url.to_owned(),
+            semantics: Semantics::Pitwatch { no_data: config.no_data },
             ..Options::default()
         };
         let mut engine = Engine::new(files, options);
@@ -159,10 +168,10 @@ impl Alerts {
         if output.runs.is_empty() && output.changes.is_empty() && output.notifications.is_empty() {
             return;
         }
-        source.flush(now_ms);
-        for run in output.runs.iter().filter(|run| run.error.is_some()) {
+        source.flush();
+        for run in &output.runs {
+            let Some(error) = run.error.as_deref().or(run.remark.as_deref()) else { continue };
             self.stats.rule_failures.fetch_add(1, Ordering::Relaxed);
-            let error = run.error.as_deref().unwrap_or_default();
             warn!(file = %run.file, group = %run.group, rule = %run.rule, "rule failed: {error}");
         }
         self.stats.evaluations.fetch_add(1, Ordering::Relaxed);

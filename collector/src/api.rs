@@ -12,9 +12,10 @@
 //! - `output`: bodies that are sent while they are written.
 //! - `query`, `series`, `rules`, `federate`, `runtime`: Prometheus' endpoints; `matrix`: their numbers as JSON; `ast`:
 //!   queries as JSON; `help`: what metrics mean.
+//! - `preview`: what rules would have done; taking rule files anew.
 //! - `write`: remote write in.
 //! - `hosts`, `agents`, `tokens`, `status`: the collector's own.
-//! - `page`: what a browser sees.
+//! - `page`: what a browser sees; `runbooks`: what stock alerts mean.
 
 mod agents;
 mod ast;
@@ -28,8 +29,10 @@ mod output;
 mod page;
 mod params;
 mod pool;
+mod preview;
 mod query;
 mod rules;
+mod runbooks;
 mod runtime;
 pub mod seams;
 mod series;
@@ -131,6 +134,7 @@ pub fn router(app: App) -> Router {
         .route("/-/healthy", get(status::healthy).head(status::healthy))
         .route("/-/ready", get(status::ready).head(status::ready))
         .route("/", get(page::index))
+        .route("/docs/runbooks", get(runbooks::page))
         .route("/api/v1/pitwatch/session", post(session::begin).get(session::show).delete(session::end))
         .method_not_allowed_fallback(wrong_method);
     let admin = Router::new()
@@ -140,6 +144,10 @@ pub fn router(app: App) -> Router {
         .route("/api/v1/pitwatch/snapshot", post(status::snapshot))
         .method_not_allowed_fallback(wrong_method)
         .route_layer(guard(Role::Admin));
+    let operator = Router::new()
+        .route("/-/reload", post(preview::reload))
+        .method_not_allowed_fallback(wrong_method)
+        .route_layer(guard(Role::Operator));
     let writer = Router::new()
         .route("/api/v1/write", post(write::write))
         .method_not_allowed_fallback(wrong_method)
@@ -149,12 +157,14 @@ pub fn router(app: App) -> Router {
         .route("/api/v1/pitwatch/hosts", get(hosts::list))
         .route("/api/v1/pitwatch/agents", get(agents::list))
         .route("/api/v1/pitwatch/alerts", get(rules::own_alerts))
+        .route("/api/v1/pitwatch/rules/preview", post(preview::preview))
         .route("/api/v1/pitwatch/status", get(status::status))
         .method_not_allowed_fallback(wrong_method)
         .fallback(unknown_path)
         .layer(guard(Role::Viewer));
     viewer
         .merge(admin)
+        .merge(operator)
         .merge(writer)
         .merge(open)
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pitwatch_alerting::NoData;
 use pitwatch_shared::settings::{Problem, Reader, Section, lines};
 
 use crate::state::Engine;
@@ -91,6 +92,8 @@ pub struct AlertingConfig {
     pub rules_dir: Option<PathBuf>,
     /// Whether the rules that come with Pitwatch are on.
     pub stock_rules: bool,
+    /// What missing data means to a rule that does not say.
+    pub no_data: NoData,
     /// A firing alert is told again after this.
     pub repeat_interval: Duration,
     /// Who is told, by name.
@@ -292,11 +295,15 @@ fn history(mut section: Section<'_>, reader: &mut Reader<'_>) -> HistoryConfig {
 fn alerting(mut section: Section<'_>, reader: &mut Reader<'_>, receivers: Vec<ReceiverConfig>) -> AlertingConfig {
     let rules_dir = section.value(reader, "rules_dir", "give an absolute path of a directory", parse_dir);
     let stock_rules = section.flag(reader, "stock_rules");
+    let no_data = section.value(reader, "no_data", "use \"keep\", \"alert\" or \"resolve\"", |text| {
+        NoData::from_name(text).ok_or_else(|| format!("{text:?} is no policy for missing data"))
+    });
     let repeat = section.duration(reader, "repeat_interval", REPEAT_RANGE);
     section.end(reader);
     AlertingConfig {
         rules_dir,
         stock_rules: stock_rules.unwrap_or(true),
+        no_data: no_data.unwrap_or_default(),
         repeat_interval: repeat.unwrap_or(Duration::from_secs(4 * 3600)),
         receivers,
     }

@@ -166,6 +166,7 @@ pub async fn run(
     let parts = [
         tokio::spawn(telemetry.clone().run(stopped.clone())),
         tokio::spawn(alerts.clone().evaluate(ingest.clone(), stopped.clone())),
+        tokio::spawn(alerts.clone().watch_rules(stopped.clone())),
         tokio::spawn(save_uses(access, stopped.clone())),
         tokio::spawn(save_introduced(agents.clone(), stopped.clone())),
     ];

@@ -201,6 +201,10 @@ impl Telemetry {
         counter(all, "pitwatch_collector_rule_evaluations_total", load(&stats.evaluations));
         counter(all, "pitwatch_collector_rule_evaluation_seconds_total", load(&stats.evaluation_us) / 1e6);
         counter(all, "pitwatch_collector_rule_failures_total", load(&stats.rule_failures));
+        counter(all, "pitwatch_collector_rule_reloads_total", load(&stats.reloads));
+        counter(all, "pitwatch_collector_rule_reload_failures_total", load(&stats.reload_failures));
+        let refused = stats.rules_refused.load(Ordering::Relaxed);
+        gauge(all, "pitwatch_collector_rules_refused", f64::from(u8::from(refused)));
         counter(all, "pitwatch_collector_notifications_total", load(&stats.notifications));
         counter(all, "pitwatch_collector_state_failures_total", load(&stats.store_failures));
         for receiver in self.alerts.deliveries() {
@@ -309,6 +313,7 @@ impl Vitals for Telemetry {
                 "rollup_bytes": history.rollup_bytes,
                 "corruptions_total": history.corruptions,
             },
+            "rules": self.alerts.rule_figures(),
             "agents": {
                 "connected": self.agents.connected(),
                 "protocol_errors_total": load(&self.listen.stats.protocol_errors),

@@ -13,6 +13,7 @@
 //! - `alerts`: webhooks, restarts, agents that fall silent.
 //! - `dashboards`: other people's dashboards and rule packs over a real agent's series.
 //! - `remote_write`: a real Prometheus and a real vmagent write into a collector.
+//! - `rules`: rule files that change, previews.
 //! - `settings`: mistakes in configurations, roles of tokens, stock rules.
 
 // The helpers of these tests are not in test functions, where clippy.toml allows it.
@@ -41,6 +42,8 @@ mod kills;
 mod loss;
 #[path = "blackbox/remote_write.rs"]
 mod remote_write;
+#[path = "blackbox/rules.rs"]
+mod rules;
 #[path = "blackbox/settings.rs"]
 mod settings;
 #[path = "blackbox/vitals.rs"]

@@ -1,55 +1,82 @@
 //! Rule files on disk, and how rules ask history and write to it.
 //!
 //! What a rule records goes to history through ingest, as the series of a table of its own; rules of later
-//! evaluations read it there.
+//! evaluations read it there. What did not change is written again only now and then: see [`UNCHANGED_EVERY_MS`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use anyhow::Context as _;
 use pitwatch_alerting::engine::ENDED;
-use pitwatch_alerting::{LabelSet, Notification, Prepared, Row, RuleFile, RuleSample, Source};
-use pitwatch_promql::ast::{Binary, BinaryOp, ValueType};
-use pitwatch_promql::{Cancel, Engine, EngineOptions, Expr, Labels, Value, parse};
+use pitwatch_alerting::{LabelSet, Notification, Prepared, Row, RuleFile, RuleSample, Source, limits};
+use pitwatch_promql::{Cancel, Engine, EngineOptions, Expr, parse};
+use pitwatch_rules::{expression, prepare};
 use pitwatch_shared::model::{self, METRIC_NAME, MetricType};
 
 use crate::config::AlertingConfig;
 use crate::ingest::{Event, Ingest, Tick};
 use crate::source::HistorySource;
 
-/// The rules that come with Pitwatch.
-const STOCK: &str = include_str!("../../../packaging/rules/host.yml");
-const STOCK_NAME: &str = "stock/host.yml";
-/// Largest rule file in bytes.
-const FILE_MAX_BYTES: u64 = 4 * 1024 * 1024;
+/// The rules that come with Pitwatch, by the names they are known by.
+pub const STOCK: [(&str, &str); 6] = [
+    ("stock/host.yml", include_str!("../../../packaging/rules/host.yml")),
+    ("stock/pitwatch.yml", include_str!("../../../packaging/rules/pitwatch.yml")),
+    ("stock/game.yml", include_str!("../../../packaging/rules/game.yml")),
+    ("stock/database.yml", include_str!("../../../packaging/rules/database.yml")),
+    ("stock/checks.yml", include_str!("../../../packaging/rules/checks.yml")),
+    ("stock/baseline.yml", include_str!("../../../packaging/rules/baseline.yml")),
+];
+/// Most rule files of the configured directory.
+const FILES_MAX: usize = 10_000;
 /// Samples that one rule may touch.
 const RULE_SAMPLES_MAX: usize = 20_000_000;
 /// A rule that takes longer has failed, milliseconds.
 const RULE_TIMEOUT_MS: u64 = 10_000;
 /// Processes named in a message.
 const WHO_PROCESSES: usize = 3;
+/// Series of a rule of which none changed are written this often, milliseconds: well within the five minutes that a
+/// query looks back.
+const UNCHANGED_EVERY_MS: i64 = 15_000;
 
-/// Loads the stock rules and those of the configured directory.
+/// The rule files that the configuration means, and what tells that one of them changed.
+pub type Fingerprint = Vec<(PathBuf, Option<SystemTime>, u64)>;
+
+/// The configured directory's rule files as they are now.
+///
+/// # Errors
+/// The directory cannot be read, or has too many.
+pub fn fingerprint(config: &AlertingConfig) -> anyhow::Result<Fingerprint> {
+    let Some(dir) = &config.rules_dir else { return Ok(Vec::new()) };
+    let entries = fs::read_dir(dir).with_context(|| format!("cannot read the rules in {}", dir.display()))?;
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+    paths.retain(|path| path.extension().is_some_and(|end| end == "yml" || end == "yaml"));
+    anyhow::ensure!(paths.len() <= FILES_MAX, "{}: more than {FILES_MAX} rule files", dir.display());
+    paths.sort();
+    let mut files = Vec::with_capacity(paths.len());
+    for path in paths {
+        let about = fs::metadata(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        files.push((path, about.modified().ok(), about.len()));
+    }
+    Ok(files)
+}
+
+/// Loads the stock rules and those of the configured directory: all or none.
 ///
 /// # Errors
 /// Every mistake in every file.
 pub fn load(config: &AlertingConfig) -> anyhow::Result<Vec<RuleFile<Prepared<Expr>>>> {
-    let mut texts = Vec::new();
+    let mut texts: Vec<(String, String)> = Vec::new();
     if config.stock_rules {
-        texts.push((STOCK_NAME.to_owned(), STOCK.to_owned()));
+        texts.extend(STOCK.map(|(name, text)| (name.to_owned(), text.to_owned())));
     }
-    if let Some(dir) = &config.rules_dir {
-        let entries = fs::read_dir(dir).with_context(|| format!("cannot read the rules in {}", dir.display()))?;
-        let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
-        paths.retain(|path| path.extension().is_some_and(|end| end == "yml" || end == "yaml"));
-        paths.sort();
-        for path in paths {
-            let name = path.display().to_string();
-            anyhow::ensure!(fs::metadata(&path)?.len() <= FILE_MAX_BYTES, "{name}: over {FILE_MAX_BYTES} bytes");
-            texts.push((name.clone(), fs::read_to_string(&path).with_context(|| format!("cannot read {name}"))?));
-        }
+    for (path, _, bytes) in fingerprint(config)? {
+        let name = path.display().to_string();
+        let most = limits::RULE_FILE_MAX_BYTES;
+        anyhow::ensure!(bytes <= most as u64, "{name}: {bytes} bytes, more than {most}");
+        texts.push((name.clone(), fs::read_to_string(&path).with_context(|| format!("cannot read {name}"))?));
     }
     let (mut files, mut mistakes) = (Vec::new(), Vec::new());
     for (name, text) in &texts {
@@ -62,22 +89,25 @@ pub fn load(config: &AlertingConfig) -> anyhow::Result<Vec<RuleFile<Prepared<Exp
     Ok(files)
 }
 
+/// How many rules files have.
+#[must_use]
+pub fn count(files: &[RuleFile<Prepared<Expr>>]) -> usize {
+    files.iter().flat_map(|file| &file.groups).map(|group| group.rules.len()).sum()
+}
+
 /// Loads the rules without evaluating them; gives their number.
 ///
 /// # Errors
 /// As [`load`].
 pub fn check(config: &AlertingConfig) -> anyhow::Result<usize> {
-    let files = load(config)?;
-    Ok(files.iter().flat_map(|file| &file.groups).map(|group| group.rules.len()).sum())
+    Ok(count(&load(config)?))
 }
 
-/// Parses an expression and its probe.
-fn prepare(expr: &str) -> Result<Prepared<Expr>, String> {
-    let expr = parse(expr).map_err(|error| error.to_string())?;
-    if !matches!(expr.value_type(), ValueType::Vector | ValueType::Scalar) {
-        return Err(format!("a rule's expression gives a vector or a scalar, not a {}", expr.value_type().as_str()));
-    }
-    Ok(Prepared { probe: without_comparison(&expr), expr })
+/// The query engine with the limits of rules.
+#[must_use]
+pub fn engine() -> Engine {
+    let limits = EngineOptions::default();
+    Engine::new(EngineOptions { max_samples: RULE_SAMPLES_MAX, timeout_ms: RULE_TIMEOUT_MS, ..limits })
 }
 
 /// Answers rules' expressions and takes what they record.
@@ -90,37 +120,41 @@ pub struct RuleSource {
     begun: Instant,
     /// The series that each rule has now.
     recorded: HashMap<Arc<str>, HashMap<model::Labels, f64>>,
-    /// Rules whose series were written since the last flush.
-    touched: Vec<Arc<str>>,
+    /// Rules whose series are to be written at the next flush, and at which instant.
+    touched: Vec<(Arc<str>, i64)>,
+    /// When each rule's series were written last.
+    written_ms: HashMap<Arc<str>, i64>,
 }
 
 impl RuleSource {
     /// Over a history.
     #[must_use]
     pub fn new(source: HistorySource, ingest: Ingest) -> Self {
-        let options =
-            EngineOptions { max_samples: RULE_SAMPLES_MAX, timeout_ms: RULE_TIMEOUT_MS, ..EngineOptions::default() };
         Self {
             source,
-            engine: Engine::new(options),
+            engine: engine(),
             ingest,
             begun: Instant::now(),
             recorded: HashMap::new(),
             touched: Vec::new(),
+            written_ms: HashMap::new(),
         }
     }
 
     /// Hands what was recorded since the last call to history.
-    pub fn flush(&mut self, now_ms: i64) {
-        for rule in std::mem::take(&mut self.touched) {
+    pub fn flush(&mut self) {
+        for (rule, ts_ms) in std::mem::take(&mut self.touched) {
             let Some(series) = self.recorded.get(&rule) else { continue };
             let samples = series.iter().map(|(labels, value)| (labels.clone(), MetricType::Gauge, *value)).collect();
             let table = format!("rule/{rule}").into();
-            if !self.ingest.try_send(Event::Internal(Tick { table, ts_ms: now_ms, samples })) {
+            if self.ingest.try_send(Event::Internal(Tick { table, ts_ms, samples })) {
+                self.written_ms.insert(rule.clone(), ts_ms);
+            } else {
                 tracing::warn!(%rule, "recorded series are left out once: the ingest queue is full");
             }
             if series.is_empty() {
                 self.recorded.remove(&rule);
+                self.written_ms.remove(&rule);
             }
         }
     }
@@ -157,21 +191,16 @@ impl Source for RuleSource {
     }
 
     fn run(&self, prepared: &Expr, ts_ms: i64) -> Result<Vec<Row>, String> {
-        let answer = self.engine.instant(&self.source, prepared, ts_ms, &Cancel::new());
-        match answer.map_err(|error| error.to_string())?.value {
-            Value::Vector(rows) => {
-                Ok(rows.into_iter().map(|(labels, _, value)| Row { labels: label_set(&labels), value }).collect())
-            }
-            Value::Scalar { value, .. } => Ok(vec![Row { labels: LabelSet::empty(), value }]),
-            _ => Err("neither a vector nor a scalar".to_owned()),
-        }
+        expression::rows(&self.engine, &self.source, prepared, ts_ms, &Cancel::new())
     }
 
-    fn record(&mut self, rule: &str, samples: &[RuleSample]) {
-        if samples.is_empty() {
+    fn record(&mut self, rule: &str, ts_ms: i64, samples: &[RuleSample]) {
+        let is_due = || self.written_ms.get(rule).is_none_or(|written| ts_ms - written >= UNCHANGED_EVERY_MS);
+        if samples.is_empty() && (!self.recorded.contains_key(rule) || !is_due()) {
             return;
         }
         let rule: Arc<str> = rule.into();
+        let mut touched: HashSet<Arc<str>> = HashSet::new();
         for sample in samples {
             let Some(labels) = series_labels(&sample.labels) else {
                 tracing::warn!(labels = %sample.labels, "a recorded series is over a limit and left out");
@@ -182,20 +211,18 @@ impl Source for RuleSource {
                     self.recorded.entry(rule.clone()).or_default().insert(labels, value);
                 }
                 None if *rule == *ENDED => {
-                    for (rule, series) in &mut self.recorded {
-                        if series.remove(&labels).is_some() && !self.touched.contains(rule) {
-                            self.touched.push(rule.clone());
-                        }
-                    }
+                    let had = self.recorded.iter_mut().filter_map(|(rule, all)| all.remove(&labels).map(|_| rule));
+                    touched.extend(had.cloned());
                 }
                 None => {
                     self.recorded.entry(rule.clone()).or_default().remove(&labels);
                 }
             }
         }
-        if self.recorded.contains_key(&rule) && !self.touched.contains(&rule) {
-            self.touched.push(rule);
+        if self.recorded.contains_key(&rule) {
+            touched.insert(rule);
         }
+        self.touched.extend(touched.into_iter().map(|rule| (rule, ts_ms)));
     }
 
     fn clock_us(&self) -> u64 {
@@ -203,49 +230,7 @@ impl Source for RuleSource {
     }
 }
 
-/// The expression without its outermost comparison, as [`Prepared::probe`] describes it; `None` if there is none.
-fn without_comparison(expr: &Expr) -> Option<Expr> {
-    let Expr::Binary(binary) = expr.unwrapped() else { return None };
-    if binary.op.is_comparison() && !binary.return_bool {
-        let scalar_left = binary.lhs.value_type() == ValueType::Scalar;
-        return Some(if scalar_left { binary.rhs.clone() } else { binary.lhs.clone() });
-    }
-    let (left, right) = (without_comparison(&binary.lhs), without_comparison(&binary.rhs));
-    match binary.op {
-        BinaryOp::Unless => left,
-        BinaryOp::And | BinaryOp::Or if left.is_some() || right.is_some() => {
-            let lhs = left.unwrap_or_else(|| binary.lhs.clone());
-            let rhs = right.unwrap_or_else(|| binary.rhs.clone());
-            Some(Expr::Binary(Box::new(Binary { lhs, rhs, ..(**binary).clone() })))
-        }
-        _ => None,
-    }
-}
-
-fn label_set(labels: &Labels) -> LabelSet {
-    LabelSet::new(labels.iter())
-}
-
 fn series_labels(labels: &LabelSet) -> Option<model::Labels> {
     debug_assert!(labels.value(METRIC_NAME).is_some());
     model::Labels::new(labels.iter()).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_probe_is_the_expression_without_its_outermost_comparison() {
-        let probe = |text: &str| without_comparison(&parse(text).unwrap()).map(|expr| expr.to_string());
-        let same = |text: &str| Some(parse(text).unwrap().to_string());
-        assert_eq!(probe("rate(a[1m]) > 0.5"), same("rate(a[1m])"));
-        assert_eq!(probe("(1 < a)"), same("a"));
-        assert_eq!(probe("a > 1 and b < 2"), same("a and b"));
-        assert_eq!(probe("a > 1 or b"), same("a or b"));
-        assert_eq!(probe("a > 1 unless b > 2"), same("a"));
-        assert_eq!(probe("a > bool 1"), None);
-        assert_eq!(probe("absent(a)"), None);
-        assert_eq!(probe("a and b"), None);
-    }
 }

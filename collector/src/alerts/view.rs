@@ -1,6 +1,7 @@
 //! Rules, alerts and deliveries as the API shows them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use pitwatch_alerting::engine::{Alert, Phase, RuleState};
 use pitwatch_alerting::rules::RuleKind as Kind;
@@ -27,12 +28,16 @@ impl Alarms for Alerts {
             name: group.name().to_owned(),
             file: group.file().to_owned(),
             interval_secs: group.interval_ms().map_or(DEFAULT_INTERVAL_SECS, |ms| ms as f64 / MS_PER_SEC),
-            limit: 0,
+            limit: group.limit() as u64,
             evaluation_secs: group.rules().iter().map(|rule| rule.status().duration_us as f64 / US_PER_SEC).sum(),
             last_evaluation_ms: group.evaluated_at_ms(),
             rules: group.rules().iter().map(|rule| info(&inner, rule)).collect(),
         };
         inner.engine.groups().iter().map(group).collect()
+    }
+
+    fn reload(&self) -> Result<usize, String> {
+        self.reload_now().map_err(|error| format!("{error:#}"))
     }
 
     fn deliveries(&self) -> Vec<ReceiverStatus> {
@@ -50,6 +55,27 @@ impl Alarms for Alerts {
             }
         };
         self.config.receivers.iter().map(|receiver| status(&receiver.name)).collect()
+    }
+}
+
+impl Alerts {
+    /// Figures of the rules, for `status`: how many, how many fail, how long they take.
+    pub fn rule_figures(&self) -> serde_json::Value {
+        let evaluations = self.stats.evaluations.load(Ordering::Relaxed);
+        let spent_us = self.stats.evaluation_us.load(Ordering::Relaxed);
+        let inner = self.lock();
+        let failing = inner.engine.rules().filter(|rule| rule.status().error.is_some()).count();
+        let slowest = inner.engine.rules().max_by_key(|rule| rule.status().duration_us);
+        serde_json::json!({
+            "rules": inner.engine.rules().count(),
+            "failing": failing,
+            "evaluations_total": evaluations,
+            "evaluation_average_ms": (evaluations > 0).then(|| spent_us as f64 / evaluations as f64 / 1e3),
+            "slowest_rule": slowest.map(|rule| rule.rule().name.to_string()),
+            "slowest_rule_ms": slowest.map(|rule| rule.status().duration_us as f64 / 1e3),
+            "reloads_total": self.stats.reloads.load(Ordering::Relaxed),
+            "files_refused": self.stats.rules_refused.load(Ordering::Relaxed),
+        })
     }
 }
 

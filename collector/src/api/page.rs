@@ -111,7 +111,7 @@ fn push_row(out: &mut String, host: &Host) {
 }
 
 /// Text that can be neither an element nor the end of an attribute.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

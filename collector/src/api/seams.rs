@@ -37,6 +37,12 @@ pub trait Alarms: Send + Sync {
     /// The groups of rules, in the order of their files.
     fn rules(&self) -> Vec<RuleGroupInfo>;
 
+    /// Takes the rule files as they are now, all or none; gives the number of rules.
+    ///
+    /// # Errors
+    /// Every mistake in them; the rules are then as they were.
+    fn reload(&self) -> Result<usize, String>;
+
     /// How each receiver fares.
     fn deliveries(&self) -> Vec<ReceiverStatus>;
 }

@@ -1,0 +1,213 @@
+//! What evaluating rules costs: rules over a fleet in history, and many alerts held at once.
+//!
+//! `cargo run --release -p pitwatch-collector --example rules -- [HOSTS] [ALERTS]`
+//!
+//! A store in a temporary directory holds HOSTS hosts of 20 gauges and 10 counters, 330 s of them at one sample a
+//! second. 100 rules of four kinds run over it as data arrives, on one thread. Then ALERTS alerts are made to fire,
+//! 5,000 a second, and held.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use pitwatch_alerting::engine::{Options, Wake};
+use pitwatch_alerting::{Engine, RuleFile};
+use pitwatch_collector::alerts::rules::RuleSource;
+use pitwatch_collector::ingest::{Event, Ingest, Tick};
+use pitwatch_collector::source::HistorySource;
+use pitwatch_disk::RealDisk;
+use pitwatch_history::{Config, History};
+use pitwatch_promql::Expr;
+use pitwatch_rules::prepare;
+use pitwatch_shared::model::{Labels, MetricType};
+
+const GAUGES: usize = 20;
+const COUNTERS: usize = 10;
+const SECONDS: i64 = 330;
+const ROUNDS: i64 = 10;
+const STORM_A_ROUND: usize = 5_000;
+/// The end of the past; later than the epoch of any store.
+const BEGIN_MS: i64 = 1_772_331_240_000;
+
+struct Fleet {
+    ingest: Ingest,
+    hosts: Vec<Vec<Labels>>,
+    now_ms: i64,
+}
+
+impl Fleet {
+    fn new(ingest: Ingest, hosts: usize) -> Self {
+        let series = |host: usize| -> Vec<Labels> {
+            let metric = |nth: usize| match nth.checked_sub(GAUGES) {
+                None => format!("gauge_{nth:02}"),
+                Some(nth) => format!("counter_{nth:02}_total"),
+            };
+            let labels = |nth| {
+                let pairs = [
+                    ("__name__", metric(nth)),
+                    ("instance", format!("host-{host:04}")),
+                    ("role", "database".to_owned()),
+                    ("env", "prod".to_owned()),
+                    ("region", "eu".to_owned()),
+                ];
+                Labels::new(pairs).expect("labels")
+            };
+            (0..GAUGES + COUNTERS).map(labels).collect()
+        };
+        Self { ingest, hosts: (0..hosts).map(series).collect(), now_ms: BEGIN_MS }
+    }
+
+    /// One sample of every series, a second later.
+    fn tick(&mut self) {
+        self.now_ms += 1_000;
+        let second = (self.now_ms - BEGIN_MS) / 1_000;
+        for (host, series) in self.hosts.iter().enumerate() {
+            let value = |nth: usize| match nth < GAUGES {
+                // A gauge changes every tenth second, a counter always.
+                true => (second / 10 * (nth as i64 + 1) % 97) as f64,
+                false => (second * (nth as i64 + host as i64 % 7 + 1)) as f64,
+            };
+            let samples =
+                series.iter().enumerate().map(|(nth, labels)| (labels.clone(), MetricType::Gauge, value(nth)));
+            let (table, ts_ms) = (format!("host-{host}").into(), self.now_ms);
+            assert!(self.ingest.blocking_send(Event::Internal(Tick { table, ts_ms, samples: samples.collect() })));
+        }
+        settle(&self.ingest);
+    }
+}
+
+/// Waits until all that was sent is in history.
+fn settle(ingest: &Ingest) {
+    let (reply, done) = tokio::sync::oneshot::channel();
+    let (progress, _) = tokio::sync::watch::channel(Default::default());
+    let source = pitwatch_history::SourceName::agent("settles");
+    assert!(ingest.blocking_send(Event::Open { source, session: 1, progress, reply }));
+    done.blocking_recv().expect("the thread answers");
+}
+
+fn rules() -> Vec<(&'static str, Vec<String>)> {
+    let gauge = |nth: usize| format!("gauge_{:02}", nth % GAUGES);
+    let thresholds = (0..50).map(|nth| format!("{} > 1e12", gauge(nth))).collect();
+    let ratios = (0..20).map(|nth| format!("100 * {} / {} > 1e12", gauge(nth), gauge(nth + 7))).collect();
+    let rates = (0..20).map(|nth| format!("rate(counter_{:02}_total[5m]) > 1e12", nth % COUNTERS)).collect();
+    let both = (0..10).map(|nth| format!("{} > 1e12 and {} > 50", gauge(nth), gauge(nth + 3))).collect();
+    vec![("threshold", thresholds), ("ratio of two", ratios), ("rate over 5 min", rates), ("this and that", both)]
+}
+
+fn engine(exprs: &[String]) -> Engine<Expr> {
+    let mut text = "groups:\n- name: g\n  rules:\n".to_owned();
+    for (nth, expr) in exprs.iter().enumerate() {
+        text += &format!("  - {{alert: Rule{nth}, expr: '{expr}', for: 1m, labels: {{severity: page}}, ");
+        text += "annotations: {summary: '{{ $labels.instance }} is at {{ $value }}'}}\n";
+    }
+    let file = RuleFile::parse("bench.yml", &text, prepare).unwrap_or_else(|errors| panic!("{errors}"));
+    Engine::new(vec![file], Options::default())
+}
+
+fn speed(hosts: usize, history: &Arc<History>, ingest: &Ingest) {
+    let begun = Instant::now();
+    let mut fleet = Fleet::new(ingest.clone(), hosts);
+    for _ in 0..SECONDS {
+        fleet.tick();
+    }
+    println!("{hosts} hosts, {} series: stored in {:.0} s", hosts * 30, begun.elapsed().as_secs_f64());
+    let mut source = RuleSource::new(HistorySource::new(history.clone()), ingest.clone());
+    let kinds = rules();
+    let all: Vec<String> = kinds.iter().flat_map(|(_, exprs)| exprs.clone()).collect();
+    println!("{:<18} {:>6} {:>10} {:>14}", "rules", "count", "ms a round", "rule×host / s");
+    for (name, exprs) in kinds.into_iter().chain([("all", all)]) {
+        let mut engine = engine(&exprs);
+        // The first round finds the series.
+        engine.evaluate(Wake::Every, fleet.now_ms, &mut source);
+        let mut spent = 0.0;
+        for _ in 0..ROUNDS {
+            fleet.tick();
+            let begun = cpu_secs();
+            let output = engine.evaluate(Wake::Every, fleet.now_ms, &mut source);
+            spent += cpu_secs() - begun;
+            assert!(output.runs.iter().all(|run| run.error.is_none()), "{:?}", output.runs);
+        }
+        let (round, count) = (spent / ROUNDS as f64, exprs.len());
+        println!("{name:<18} {count:>6} {:>10.1} {:>14.0}", round * 1e3, (count * hosts) as f64 / round);
+    }
+}
+
+fn storm(alerts: usize, history: &Arc<History>, ingest: &Ingest) {
+    let hosts: Vec<Vec<Labels>> = (0..alerts.div_ceil(100)).map(disks).collect();
+    let mut source = RuleSource::new(HistorySource::new(history.clone()), ingest.clone());
+    let mut engine = engine(&["trouble > 0".to_owned()]);
+    let mut now_ms = BEGIN_MS + 1_000_000;
+    let send = |now_ms: i64, bad: usize| {
+        for (host, series) in hosts.iter().enumerate() {
+            let value = |disk: usize| if host * 100 + disk < bad { 1.0 + disk as f64 } else { 0.0 };
+            let samples = series.iter().enumerate();
+            let samples = samples.map(|(disk, labels)| (labels.clone(), MetricType::Gauge, value(disk)));
+            let tick = Tick { table: format!("trouble-{host}").into(), ts_ms: now_ms, samples: samples.collect() };
+            assert!(ingest.blocking_send(Event::Internal(tick)));
+        }
+        settle(ingest);
+    };
+    send(now_ms, 0);
+    engine.evaluate(Wake::Every, now_ms, &mut source);
+    let before = resident_mib();
+    let (mut told, mut slowest) = (0, 0.0_f64);
+    // Pending for a minute, so the rounds go on until the last has fired.
+    for round in 1..=alerts.div_ceil(STORM_A_ROUND) + 62 {
+        now_ms += 1_000;
+        send(now_ms, round * STORM_A_ROUND);
+        let begun = cpu_secs();
+        told += engine.evaluate(Wake::Every, now_ms, &mut source).notifications.len();
+        slowest = slowest.max(cpu_secs() - begun);
+    }
+    let held = resident_mib();
+    source.flush();
+    settle(ingest);
+    let stored = resident_mib();
+    let begun = cpu_secs();
+    engine.evaluate(Wake::Every, now_ms + 1_000, &mut source);
+    let steady = cpu_secs() - begun;
+    println!("{} alerts held, {told} told: {:.0} MiB", engine.stored().len(), held - before);
+    println!("their ALERTS and ALERTS_FOR_STATE series in history: {:.0} MiB", stored - held);
+    println!("a round of the storm {:.0} ms at most, a round without change {:.0} ms", slowest * 1e3, steady * 1e3);
+}
+
+/// The series of a host's 100 disks.
+fn disks(host: usize) -> Vec<Labels> {
+    let labels = |disk: usize| {
+        let pairs = [
+            ("__name__", "trouble".to_owned()),
+            ("instance", format!("host-{host:04}")),
+            ("mountpoint", format!("/data/{disk:02}")),
+            ("role", "database".to_owned()),
+            ("env", "prod".to_owned()),
+            ("region", "eu".to_owned()),
+        ];
+        Labels::new(pairs).expect("labels")
+    };
+    (0..100).map(labels).collect()
+}
+
+/// Processor time of this thread: other programs may want the machine at the same time.
+fn cpu_secs() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    text.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).unwrap_or(0.0) / 1e9
+}
+
+fn resident_mib() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");
+    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or(0.0) / 1024.0
+}
+
+fn main() {
+    let mut args = std::env::args().skip(1);
+    let mut number = |default| args.next().map_or(default, |text| text.parse().expect("a number"));
+    let (hosts, alerts) = (number(1_000), number(100_000));
+    let dir = tempfile::tempdir().expect("a directory");
+    let (history, appender, _) = History::open(Arc::new(RealDisk), dir.path(), Config::default()).expect("the store");
+    let (ingest, _thread) = Ingest::start(appender).expect("a thread");
+    speed(hosts, &history, &ingest);
+    storm(alerts, &history, &ingest);
+    let (reply, done) = tokio::sync::oneshot::channel();
+    assert!(ingest.blocking_send(Event::Stop(reply)));
+    done.blocking_recv().expect("the thread ends");
+}

@@ -1,0 +1,81 @@
+//! Rule files taken anew: when they change, on SIGHUP, on request. All or none: a mistake leaves the rules as they are.
+//!
+//! Alerts of rules that stay go on as they are; those of rules that are gone are withdrawn.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use super::{Alerts, rules};
+use crate::clock::unix_ms;
+
+/// The rule files are looked at this often, milliseconds. A change is taken at the second look that finds the same: a
+/// file that is being written is left alone.
+const LOOK_MS: u64 = 2_000;
+
+impl Alerts {
+    /// Takes rule files anew when they change or SIGHUP comes, until `stop`.
+    pub async fn watch_rules(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+            error!("SIGHUP cannot be waited for: rules are not taken anew by themselves");
+            return;
+        };
+        let look = |this: Arc<Self>| tokio::task::spawn_blocking(move || rules::fingerprint(&this.config).ok());
+        let mut taken = look(self.clone()).await.ok().flatten();
+        let mut before = taken.clone();
+        loop {
+            let is_asked = tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                heard = hangup.recv() => heard.is_some(),
+                () = tokio::time::sleep(Duration::from_millis(LOOK_MS)) => false,
+            };
+            let Ok(now) = look(self.clone()).await else { continue };
+            // A directory that cannot be read now tells nothing.
+            let has_settled = now.is_some() && now != taken && now == before;
+            before.clone_from(&now);
+            if is_asked || has_settled {
+                taken = now;
+                let this = self.clone();
+                let _ = tokio::task::spawn_blocking(move || this.reload_now()).await;
+            }
+        }
+    }
+
+    /// Takes the rule files as they are now; gives the number of rules.
+    ///
+    /// # Errors
+    /// Every mistake in them.
+    pub(super) fn reload_now(&self) -> anyhow::Result<usize> {
+        let files = rules::load(&self.config).inspect_err(|mistakes| {
+            self.stats.reload_failures.fetch_add(1, Ordering::Relaxed);
+            self.stats.rules_refused.store(true, Ordering::Relaxed);
+            warn!("the rules are as they were, for mistakes in the files:\n{mistakes:#}");
+        })?;
+        let count = rules::count(&files);
+        let now_ms = unix_ms();
+        let mut inner = self.lock();
+        let output = inner.engine.reload(files, now_ms);
+        let mut changes = Vec::new();
+        for notification in output.notifications {
+            self.say(&notification);
+            let notification = Arc::new(notification);
+            for receiver in &self.config.receivers {
+                changes.extend(inner.queue.push(now_ms, &receiver.name, notification.clone()));
+            }
+        }
+        if let Err(error) = self.store.save(&output.changes, &changes) {
+            self.stats.store_failures.fetch_add(1, Ordering::Relaxed);
+            error!("withdrawn alerts are not stored, a restart may tell them again: {}", crate::error_chain(&error));
+        }
+        drop(inner);
+        self.stats.reloads.fetch_add(1, Ordering::Relaxed);
+        self.stats.rules_refused.store(false, Ordering::Relaxed);
+        info!(rules = count, "rules taken anew");
+        self.queued.notify_one();
+        Ok(count)
+    }
+}
