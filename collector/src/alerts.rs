@@ -1,31 +1,44 @@
-//! Alerting at work: rules over history, states and deliveries in the state store, messages to webhooks.
+//! Alerting at work: rules over history, states in the state store, messages to receivers, and what people do.
 //!
 //! What rules, states and messages mean is `pitwatch-alerting`'s matter; here it is joined to the query engine, the
 //! ingest queue, the state store and HTTP.
 //!
 //! - [`rules`]: rule files on disk and the query side of the engine.
 //! - `reload`: rule files that changed, taken all or none.
-//! - [`store`]: alerts and deliveries in the state store.
-//! - [`deliver`]: posting to receivers.
-//! - `view`: what the API shows.
+//! - [`routing`]: who hears of what, from the configuration.
+//! - [`desk`]: what is to be told, silences, acknowledgements, incidents.
+//! - [`store`]: all of that in the state store.
+//! - [`moment`], [`links`]: what surrounds a message.
+//! - [`deliver`]: telling receivers.
+//! - `view`, `people`: what the API shows and does.
 
 pub mod deliver;
+pub mod desk;
+pub mod links;
+pub mod moment;
+mod people;
 mod reload;
+pub mod routing;
 pub mod rules;
 pub mod store;
 mod view;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use pitwatch_alerting::dispatch::Fallback;
 use pitwatch_alerting::engine::{Options, Wake};
-use pitwatch_alerting::queue::Queue;
-use pitwatch_alerting::{Engine, Notification, Semantics, Transition};
+use pitwatch_alerting::incidents::Incidents;
+use pitwatch_alerting::template::Library;
+use pitwatch_alerting::{Dispatcher, Engine, Notification, Routing, Semantics, Silences};
 use pitwatch_promql::Expr;
 use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
 
+use self::desk::Desk;
+use self::links::Links;
+use self::moment::Moments;
 use self::rules::RuleSource;
 use self::store::AlertStore;
 use crate::clock::unix_ms;
@@ -39,13 +52,18 @@ const REST_FACTOR: u32 = 3;
 const SETTLE_MS: u64 = 20;
 /// When nothing else is due, clocks are looked at this often, milliseconds.
 const IDLE_MS: i64 = 1_000;
-/// Notifications of one evaluation that are told which processes were at work; a query each.
-const WHO_MAX: usize = 20;
 
 /// Rules, alerts and their delivery.
 #[derive(Debug)]
 pub struct Alerts {
     inner: Mutex<Inner>,
+    desk: Mutex<Desk>,
+    routing: Arc<Routing>,
+    library: Library,
+    moments: Moments,
+    links: Links,
+    /// How the last sign of life went, and when one was taken.
+    heartbeat: Mutex<Heartbeat>,
     store: AlertStore,
     config: AlertingConfig,
     external_url: String,
@@ -59,8 +77,15 @@ pub struct Alerts {
 struct Inner {
     engine: Engine<Expr>,
     source: RuleSource,
-    queue: Queue,
-    last_success_ms: std::collections::BTreeMap<String, i64>,
+}
+
+/// How signs of life go.
+#[derive(Clone, Debug, Default)]
+struct Heartbeat {
+    taken: u64,
+    failed: u64,
+    last_success_ms: Option<i64>,
+    last_error: Option<String>,
 }
 
 /// What alerting counts.
@@ -76,6 +101,8 @@ pub struct AlertStats {
     pub rule_failures: AtomicU64,
     /// Transitions told.
     pub notifications: AtomicU64,
+    /// When rules were last evaluated, milliseconds since the Unix epoch.
+    pub evaluated_ms: AtomicI64,
     /// Times that the state store failed.
     pub store_failures: AtomicU64,
     /// Times that rule files were taken anew.
@@ -87,49 +114,65 @@ pub struct AlertStats {
 }
 
 impl Alerts {
-    /// Loads rules, and alerts and deliveries of the last run.
+    /// Loads rules and routing, and what the last run left.
     ///
     /// # Errors
-    /// Every mistake in the rule files, or the state store's error.
+    /// Every mistake in the files, or the state store's error.
     pub fn open(
         config: AlertingConfig,
         external_url: &str,
         source: RuleSource,
+        moments: Moments,
         store: AlertStore,
     ) -> anyhow::Result<Self> {
         let files = rules::load(&config)?;
+        let (routing, library) = routing::load(&config)?;
         let options = Options {
-            repeat_interval_ms: i64::try_from(config.repeat_interval.as_millis()).unwrap_or(i64::MAX),
+            // Who is told again, and when, is routing's matter.
+            repeat_interval_ms: i64::MAX,
             external_url: external_url.to_owned(),
             semantics: Semantics::Pitwatch { no_data: config.no_data },
             ..Options::default()
         };
         let mut engine = Engine::new(files, options);
-        let mut queue = Queue::new(unix_ms().unsigned_abs());
         let now_ms = unix_ms();
         let stored = store.load()?;
-        queue.restore(stored.deliveries);
-        let known = |name: &str| config.receivers.iter().any(|receiver| receiver.name == name);
-        let orphans = queue.retain_receivers(known);
-        let gap_ms = stored.evaluated_ms.map_or(0, |last_ms| now_ms.saturating_sub(last_ms));
-        let mut output = engine.restore(stored.alerts, gap_ms, now_ms);
-        let mut changes = orphans;
-        for notification in output.notifications.drain(..) {
-            let notification = Arc::new(notification);
-            for receiver in &config.receivers {
-                changes.extend(queue.push(now_ms, &receiver.name, notification.clone()));
-            }
+        let routing = Arc::new(routing);
+        let after_ms = i64::try_from(config.fallback_after.as_millis()).unwrap_or(i64::MAX);
+        let fallback = Fallback { receiver: config.fallback_receiver.as_deref().map(Arc::from), after_ms };
+        let silences = Silences::restore(stored.silences);
+        let mut desk = Desk {
+            dispatcher: Dispatcher::new(routing.clone(), fallback, silences, now_ms.unsigned_abs()),
+            incidents: Incidents::restore(stored.incidents, stored.marks),
+        };
+        let (episodes, mut changes, untold) = desk.agree(stored.episodes, &stored.alerts);
+        changes.extend(desk.dispatcher.restore(episodes, stored.told, now_ms));
+        let acknowledged = desk.incidents.all_marks().filter(|(_, marks)| marks.acknowledged.is_some());
+        let acknowledged: Vec<String> = acknowledged.map(|(key, _)| key.clone()).collect();
+        acknowledged.iter().for_each(|key| desk.dispatcher.acknowledge(key, true));
+        for notification in untold {
+            changes.extend(desk.dispatcher.take(Arc::new(notification), now_ms));
         }
-        store.save(&output.changes, &changes)?;
-        let last_success_ms = std::collections::BTreeMap::new();
-        Ok(Self {
-            inner: Mutex::new(Inner { engine, source, queue, last_success_ms }),
+        let gap_ms = stored.evaluated_ms.map_or(0, |last_ms| now_ms.saturating_sub(last_ms));
+        let output = engine.restore(stored.alerts, gap_ms, now_ms);
+        let links = Links::new(&store.link_key(routing::random_key()?)?, external_url);
+        let alerts = Self {
+            inner: Mutex::new(Inner { engine, source }),
+            desk: Mutex::new(desk),
+            routing,
+            library,
+            moments,
+            links,
+            heartbeat: Mutex::default(),
             store,
             config,
             external_url: external_url.to_owned(),
             queued: Notify::new(),
             stats: AlertStats::default(),
-        })
+        };
+        alerts.store.save(&[], &changes, &[])?;
+        alerts.tell(output.notifications, &output.changes, now_ms);
+        Ok(alerts)
     }
 
     /// Evaluates as data arrives and as clocks ask, until `stop`.
@@ -163,7 +206,7 @@ impl Alerts {
         let begun = Instant::now();
         let now_ms = unix_ms();
         let mut inner = self.lock();
-        let Inner { engine, source, queue, .. } = &mut *inner;
+        let Inner { engine, source } = &mut *inner;
         let output = engine.evaluate(wake, now_ms, source);
         if output.runs.is_empty() && output.changes.is_empty() && output.notifications.is_empty() {
             return;
@@ -176,36 +219,19 @@ impl Alerts {
         }
         self.stats.evaluations.fetch_add(1, Ordering::Relaxed);
         self.stats.rule_runs.fetch_add(output.runs.len() as u64, Ordering::Relaxed);
-        let mut changes = Vec::new();
-        for (nth, mut notification) in output.notifications.into_iter().enumerate() {
-            if nth < WHO_MAX && notification.transition == Transition::Fired {
-                notification.who = source.who(&notification, now_ms);
-            }
-            self.say(&notification);
-            let notification = Arc::new(notification);
-            for receiver in &self.config.receivers {
-                changes.extend(queue.push(now_ms, &receiver.name, notification.clone()));
-            }
-            self.stats.notifications.fetch_add(1, Ordering::Relaxed);
-        }
-        // The alert's new state and its messages in one transaction: a crash keeps both or tells again.
-        if let Err(error) = self.store.save(&output.changes, &changes) {
-            self.stats.store_failures.fetch_add(1, Ordering::Relaxed);
-            error!("alert states are not stored, a restart may tell them again: {}", crate::error_chain(&error));
-        }
+        self.stats.notifications.fetch_add(output.notifications.len() as u64, Ordering::Relaxed);
+        self.stats.evaluated_ms.store(now_ms, Ordering::Relaxed);
+        self.tell(output.notifications, &output.changes, now_ms);
         if let Err(error) = self.store.evaluated(now_ms) {
             warn!("the time of evaluation is not stored: {}", crate::error_chain(&error));
         }
         drop(inner);
         let spent_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.stats.evaluation_us.fetch_add(spent_us, Ordering::Relaxed);
-        if !changes.is_empty() {
-            self.queued.notify_one();
-        }
     }
 
     fn say(&self, notification: &Notification) {
-        let receivers = self.config.receivers.len();
+        let receivers = self.routing.receivers_of(&notification.labels).len();
         let (alert, labels) = (notification.name(), &notification.labels);
         info!(alert, %labels, value = notification.value, receivers, "alert {}", notification.transition.as_str());
     }

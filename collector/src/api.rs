@@ -13,10 +13,12 @@
 //! - `query`, `series`, `rules`, `federate`, `runtime`: Prometheus' endpoints; `matrix`: their numbers as JSON; `ast`:
 //!   queries as JSON; `help`: what metrics mean.
 //! - `preview`: what rules would have done; taking rule files anew.
+//! - `v2`: Alertmanager's endpoints; `people`: acknowledgements and incidents; `act`: links in messages.
 //! - `write`: remote write in.
 //! - `hosts`, `agents`, `tokens`, `status`: the collector's own.
 //! - `page`: what a browser sees; `runbooks`: what stock alerts mean.
 
+mod act;
 mod agents;
 mod ast;
 mod auth;
@@ -28,6 +30,7 @@ mod matrix;
 mod output;
 mod page;
 mod params;
+mod people;
 mod pool;
 mod preview;
 mod query;
@@ -40,6 +43,7 @@ mod serve;
 mod session;
 mod status;
 mod tokens;
+mod v2;
 mod write;
 
 use std::sync::Arc;
@@ -63,8 +67,9 @@ use pool::QueryPool;
 pub use auth::SESSION_COOKIE;
 pub use pool::{QueryStats, WAITING_MAX_A_CLIENT};
 pub use seams::{
-    AgentInfo, AgentState, Alarms, AlertInfo, AlertState, EnrollTokenInfo, Fleet, FleetError, NewToken, ReceiverStatus,
-    RefusedInfo, RoomInfo, RuleGroupInfo, RuleHealth, RuleInfo, RuleKind, Snapshots, StorageInfo, Vitals,
+    AgentInfo, AgentState, Alarms, AlertCare, AlertInfo, AlertState, Desk, EnrollTokenInfo, Fleet, FleetError,
+    NewToken, ReceiverStatus, RefusedInfo, RoomInfo, RuleGroupInfo, RuleHealth, RuleInfo, RuleKind, Snapshots,
+    StorageInfo, Vitals,
 };
 pub use serve::{CONNECTIONS_MAX, HEAD_TIMEOUT, serve};
 pub use write::{WRITE_BODY_MAX_BYTES, WRITES_AT_ONCE};
@@ -102,6 +107,8 @@ pub struct App {
     pub fleet: Arc<dyn Fleet>,
     /// Alerts.
     pub alarms: Arc<dyn Alarms>,
+    /// Silences, incidents, and what people do about alerts.
+    pub desk: Arc<dyn Desk>,
     /// The collector's own health.
     pub vitals: Arc<dyn Vitals>,
     /// Snapshots.
@@ -136,6 +143,8 @@ pub fn router(app: App) -> Router {
         .route("/", get(page::index))
         .route("/docs/runbooks", get(runbooks::page))
         .route("/api/v1/pitwatch/session", post(session::begin).get(session::show).delete(session::end))
+        // The signed link is the permission.
+        .route("/act/{token}", get(act::ask).post(act::act))
         .method_not_allowed_fallback(wrong_method);
     let admin = Router::new()
         .route("/api/v1/pitwatch/agents/{name}/revoke", post(agents::revoke))
@@ -146,6 +155,8 @@ pub fn router(app: App) -> Router {
         .route_layer(guard(Role::Admin));
     let operator = Router::new()
         .route("/-/reload", post(preview::reload))
+        .route("/api/v1/pitwatch/alerts/{fingerprint}/{what}", post(people::act_on_alert))
+        .route("/api/v1/pitwatch/incidents/{id}/{what}", post(people::act_on_incident))
         .method_not_allowed_fallback(wrong_method)
         .route_layer(guard(Role::Operator));
     let writer = Router::new()
@@ -158,7 +169,19 @@ pub fn router(app: App) -> Router {
         .route("/api/v1/pitwatch/agents", get(agents::list))
         .route("/api/v1/pitwatch/alerts", get(rules::own_alerts))
         .route("/api/v1/pitwatch/rules/preview", post(preview::preview))
+        .route("/api/v1/pitwatch/incidents", get(people::incidents))
+        .route("/api/v1/pitwatch/incidents/{id}", get(people::incident))
+        .route("/api/v1/pitwatch/silences/preview", post(people::preview))
         .route("/api/v1/pitwatch/status", get(status::status))
+        .route("/api/v2/silences", get(v2::silences).merge(post(v2::set_silence).route_layer(guard(Role::Operator))))
+        .route(
+            "/api/v2/silence/{id}",
+            get(v2::silence).merge(delete(v2::expire_silence).route_layer(guard(Role::Operator))),
+        )
+        .route("/api/v2/alerts", get(v2::alerts))
+        .route("/api/v2/alerts/groups", get(v2::groups))
+        .route("/api/v2/receivers", get(v2::receivers))
+        .route("/api/v2/status", get(v2::status))
         .method_not_allowed_fallback(wrong_method)
         .fallback(unknown_path)
         .layer(guard(Role::Viewer));

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pitwatch_alerting::NoData;
+use pitwatch_alerting::receivers::Secret;
 use pitwatch_shared::settings::{Problem, Reader, Section, lines};
 
 use crate::state::Engine;
@@ -24,6 +25,8 @@ const RETENTION_BYTES_RANGE: (u64, u64) = (64 * MIB, 1 << 50);
 const BLOCK_SPAN_RANGE: (Duration, Duration) = (Duration::from_secs(60), DAY);
 const HEAD_RANGE: (u64, u64) = (16 * MIB, 64 * 1024 * MIB);
 const REPEAT_RANGE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(30 * 24 * 3600));
+const FALLBACK_RANGE: (Duration, Duration) = (Duration::from_secs(10), DAY);
+const HEARTBEAT_RANGE: (Duration, Duration) = (Duration::from_secs(1), DAY);
 /// Most receivers of alerts.
 const RECEIVERS_MAX: usize = 64;
 
@@ -94,10 +97,27 @@ pub struct AlertingConfig {
     pub stock_rules: bool,
     /// What missing data means to a rule that does not say.
     pub no_data: NoData,
-    /// A firing alert is told again after this.
+    /// A firing alert is told again after this; of no meaning beside `alertmanager_config`, which has its own.
     pub repeat_interval: Duration,
-    /// Who is told, by name.
+    /// Who is told, by name: everybody of everything.
     pub receivers: Vec<ReceiverConfig>,
+    /// Alertmanager's configuration file, in the place of a plain list of receivers.
+    pub alertmanager_config: Option<PathBuf>,
+    /// The receiver that is told what another does not take.
+    pub fallback_receiver: Option<String>,
+    /// How long that other is tried before.
+    pub fallback_after: Duration,
+    /// Who is told that the collector lives.
+    pub heartbeat: Option<HeartbeatConfig>,
+}
+
+/// The sign of life to an outside service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeartbeatConfig {
+    /// The address that is asked for.
+    pub url: Secret,
+    /// How often.
+    pub interval: Duration,
 }
 
 /// One receiver.
@@ -114,28 +134,20 @@ pub struct ReceiverConfig {
 /// What a receiver takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReceiverKind {
-    /// A Slack-compatible message.
+    /// Slack's incoming webhook.
     Slack,
+    /// Mattermost's.
+    Mattermost,
+    /// Rocket.Chat's.
+    RocketChat,
+    /// Discord's webhook.
+    Discord,
+    /// Microsoft Teams' workflow webhook.
+    Teams,
+    /// Google Chat's webhook.
+    GoogleChat,
     /// Alertmanager's webhook JSON.
     Webhook,
-}
-
-/// A text that is never printed: a webhook's address lets whoever has it post.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The text.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("(secret)")
-    }
 }
 
 /// Why there is no configuration.
@@ -188,7 +200,7 @@ impl Config {
         let state = state(top.table(reader, "state"), reader);
         let history = history(top.table(reader, "history"), reader);
         let receivers = receivers(top.table(reader, "receivers"), reader, &variable);
-        let alerting = alerting(top.table(reader, "alerting"), reader, receivers);
+        let alerting = alerting(top.table(reader, "alerting"), reader, &variable, receivers);
         let log_level = log_level(top.table(reader, "log"), reader);
         top.end(reader);
         if !reader.problems.is_empty() {
@@ -203,6 +215,17 @@ impl Config {
 const DATA_DIR: &str = "give an absolute path, such as \"/var/lib/pitwatch/collector\"";
 const LISTEN: &str = "give an address and a port, such as \"0.0.0.0:4717\" or \"[::]:4717\"";
 const URL: &str = "give an address that begins with http:// or https://";
+const KINDS: [(&str, ReceiverKind); 7] = [
+    ("slack", ReceiverKind::Slack),
+    ("mattermost", ReceiverKind::Mattermost),
+    ("rocketchat", ReceiverKind::RocketChat),
+    ("discord", ReceiverKind::Discord),
+    ("msteams", ReceiverKind::Teams),
+    ("googlechat", ReceiverKind::GoogleChat),
+    ("webhook", ReceiverKind::Webhook),
+];
+const KINDS_ALLOWED: &str = "use slack, mattermost, rocketchat, discord, msteams, googlechat or webhook; telegram, pagerduty, \
+                             email and alertmanager stand in alertmanager_config";
 const LEVELS: [(&str, tracing::Level); 5] = [
     ("error", tracing::Level::ERROR),
     ("warn", tracing::Level::WARN),
@@ -292,20 +315,47 @@ fn history(mut section: Section<'_>, reader: &mut Reader<'_>) -> HistoryConfig {
     }
 }
 
-fn alerting(mut section: Section<'_>, reader: &mut Reader<'_>, receivers: Vec<ReceiverConfig>) -> AlertingConfig {
+fn alerting(
+    mut section: Section<'_>,
+    reader: &mut Reader<'_>,
+    variable: &impl Fn(&str) -> Option<String>,
+    receivers: Vec<ReceiverConfig>,
+) -> AlertingConfig {
     let rules_dir = section.value(reader, "rules_dir", "give an absolute path of a directory", parse_dir);
     let stock_rules = section.flag(reader, "stock_rules");
     let no_data = section.value(reader, "no_data", "use \"keep\", \"alert\" or \"resolve\"", |text| {
         NoData::from_name(text).ok_or_else(|| format!("{text:?} is no policy for missing data"))
     });
     let repeat = section.duration(reader, "repeat_interval", REPEAT_RANGE);
+    let file = "give an absolute path, such as \"/etc/pitwatch/alertmanager.yml\"";
+    let alertmanager_config = section.value(reader, "alertmanager_config", file, parse_dir);
+    let fallback_receiver =
+        section.value(reader, "fallback_receiver", "name a receiver", |text| Ok::<_, String>(text.to_owned()));
+    let fallback_after = section.duration(reader, "fallback_after", FALLBACK_RANGE);
+    let heartbeat = secret_urls(&mut section, reader, "heartbeat_url", variable).into_iter().next();
+    let heartbeat_interval = section.duration(reader, "heartbeat_interval", HEARTBEAT_RANGE);
     section.end(reader);
+    if alertmanager_config.is_some() && !receivers.is_empty() {
+        let what = "the receivers stand in alertmanager_config; move [receivers] there, or leave that out";
+        reader.note(None, "alerting.alertmanager_config".to_owned(), what.to_owned());
+    }
+    let known = |name: &String| receivers.iter().any(|receiver| receiver.name == *name);
+    if let Some(name) = fallback_receiver.as_ref().filter(|name| alertmanager_config.is_none() && !known(name)) {
+        reader.note(None, "alerting.fallback_receiver".to_owned(), format!("there is no [receivers.{name}]"));
+    }
     AlertingConfig {
         rules_dir,
         stock_rules: stock_rules.unwrap_or(true),
         no_data: no_data.unwrap_or_default(),
         repeat_interval: repeat.unwrap_or(Duration::from_secs(4 * 3600)),
         receivers,
+        alertmanager_config,
+        fallback_receiver,
+        fallback_after: fallback_after.unwrap_or(Duration::from_secs(10 * 60)),
+        heartbeat: heartbeat.map(|url| HeartbeatConfig {
+            url: Secret::Text(url),
+            interval: heartbeat_interval.unwrap_or(Duration::from_secs(60)),
+        }),
     }
 }
 
@@ -316,27 +366,18 @@ fn receivers(
 ) -> Vec<ReceiverConfig> {
     let mut receivers = Vec::new();
     for (span, name, mut table) in section.tables(reader) {
-        let kind = table.value(reader, "kind", "use \"slack\" or \"webhook\"", |text| match text {
-            "slack" => Ok(ReceiverKind::Slack),
-            "webhook" => Ok(ReceiverKind::Webhook),
-            other => Err(format!("{other:?} is no kind of receiver")),
+        let kind = table.value(reader, "kind", KINDS_ALLOWED, |text| {
+            let kind = KINDS.iter().find(|(name, _)| *name == text).map(|(_, kind)| *kind);
+            kind.ok_or_else(|| format!("{text:?} is no kind of receiver"))
         });
-        let url = table.value(reader, "url", URL, parse_url);
-        let from_env = table.value(reader, "url_env", "name a variable that holds the address", |text| {
-            variable(text).ok_or_else(|| format!("the environment has no {text}")).and_then(|url| parse_url(&url))
-        });
-        let from_file = table.value(reader, "url_file", "name a file that holds the address", |text| {
-            let read = std::fs::read_to_string(text).map_err(|error| format!("cannot read {text}: {error}"));
-            read.and_then(|url| parse_url(url.trim()))
-        });
+        let urls = secret_urls(&mut table, reader, "url", variable);
         table.end(reader);
-        let mut urls = [url, from_env, from_file].into_iter().flatten();
-        match (urls.next(), urls.next(), kind) {
-            (Some(url), None, kind) => {
-                let kind = kind.unwrap_or(ReceiverKind::Webhook);
-                receivers.push(ReceiverConfig { name, kind, url: Secret(url) });
+        match (urls.as_slice(), kind) {
+            ([url], kind) => {
+                let (kind, url) = (kind.unwrap_or(ReceiverKind::Webhook), Secret::Text(url.clone()));
+                receivers.push(ReceiverConfig { name, kind, url });
             }
-            (None, ..) if !reader.problems.is_empty() => {}
+            ([], _) if !reader.problems.is_empty() => {}
             _ => reader.note(
                 Some(span),
                 format!("receivers.{name}"),
@@ -349,6 +390,28 @@ fn receivers(
         reader.note(None, "receivers".to_owned(), what);
     }
     receivers
+}
+
+/// Addresses given as `KEY`, in the variable named by `KEY_env`, in the file named by `KEY_file`.
+fn secret_urls(
+    table: &mut Section<'_>,
+    reader: &mut Reader<'_>,
+    key: &'static str,
+    variable: &impl Fn(&str) -> Option<String>,
+) -> Vec<String> {
+    let (env, file): (&'static str, &'static str) = match key {
+        "url" => ("url_env", "url_file"),
+        _ => ("heartbeat_url_env", "heartbeat_url_file"),
+    };
+    let url = table.value(reader, key, URL, parse_url);
+    let from_env = table.value(reader, env, "name a variable that holds the address", |text| {
+        variable(text).ok_or_else(|| format!("the environment has no {text}")).and_then(|url| parse_url(&url))
+    });
+    let from_file = table.value(reader, file, "name a file that holds the address", |text| {
+        let read = std::fs::read_to_string(text).map_err(|error| format!("cannot read {text}: {error}"));
+        read.and_then(|url| parse_url(url.trim()))
+    });
+    [url, from_env, from_file].into_iter().flatten().collect()
 }
 
 fn log_level(mut section: Section<'_>, reader: &mut Reader<'_>) -> tracing::Level {

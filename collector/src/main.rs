@@ -115,7 +115,8 @@ fn act(command: &Command) -> anyhow::Result<ExitCode> {
         Command::CheckConfig { file } => {
             let config = file.load()?;
             let rules = pitwatch_collector::alerts::rules::check(&config.alerting)?;
-            println!("good: {rules} rules, {} receivers", config.alerting.receivers.len());
+            let (routing, _) = pitwatch_collector::alerts::routing::load(&config.alerting)?;
+            println!("good: {rules} rules, {} receivers", routing.receivers.len());
         }
         Command::Run { file } => serve(file.load()?)?,
         Command::Backup { dir, file } => back_up(&file.load()?, dir)?,

@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use crate::access::{Access, AccessError};
 use crate::agents::Agents;
 use crate::alerts::Alerts;
+use crate::alerts::moment::Moments;
 use crate::alerts::rules::RuleSource;
 use crate::alerts::store::AlertStore;
 use crate::api::{self, App};
@@ -114,7 +115,9 @@ pub async fn run(
     let (ingest, ingest_thread) = Ingest::start(appender).context("no thread for ingest")?;
     let source = RuleSource::new(HistorySource::new(history.clone()), ingest.clone());
     let store = AlertStore::new(state.clone());
-    let alerts = Arc::new(Alerts::open(config.alerting.clone(), &config.http.external_url, source, store)?);
+    let moments = Moments::new(HistorySource::new(history.clone()));
+    let alerts = Alerts::open(config.alerting.clone(), &config.http.external_url, source, moments, store)?;
+    let alerts = Arc::new(alerts);
 
     let keys = Keys::open(&dir).context("cannot keep the endpoint's keys")?;
     let endpoint = listen::open(config.agents.listen, &agents, &keys)?;
@@ -152,6 +155,7 @@ pub async fn run(
         access: access.clone(),
         fleet: Arc::new(Registry { agents: agents.clone(), history }),
         alarms: alerts.clone(),
+        desk: alerts.clone(),
         vitals: telemetry.clone(),
         snapshots,
         agents_address: Some(config.agents.address.clone().unwrap_or_else(|| guessed_address(addresses.agents))),

@@ -1,4 +1,4 @@
-//! The collector's small mutable state: agents, certificates, tokens, silences, alert states, the notification queue.
+//! The collector's small mutable state: agents, certificates, tokens, silences, alert states, what was told of them, incidents.
 //!
 //! Owns the trait [`State`] over an embedded key-value store, its limits, and the two engines behind it. Leaves the
 //! meaning of keys and values to those who store them, and history (large, append-only) to `pitwatch-history`.
@@ -161,11 +161,13 @@ pub enum Table {
     Silences = 7,
     /// Facts about the collector itself.
     Meta = 8,
+    /// Incidents, their timelines, and what people did about alerts.
+    Incidents = 9,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 8] = [
+    pub const ALL: [Table; 9] = [
         Table::Agents,
         Table::Certificates,
         Table::EnrollTokens,
@@ -174,6 +176,7 @@ impl Table {
         Table::Notifications,
         Table::Silences,
         Table::Meta,
+        Table::Incidents,
     ];
 
     /// The table of that number.
@@ -194,6 +197,7 @@ impl Table {
             Table::Notifications => "notifications",
             Table::Silences => "silences",
             Table::Meta => "meta",
+            Table::Incidents => "incidents",
         }
     }
 }
@@ -304,6 +308,6 @@ mod tests {
     #[test]
     fn table_numbers_are_frozen() {
         let numbers: Vec<u8> = Table::ALL.iter().map(|table| *table as u8).collect();
-        assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
     }
 }

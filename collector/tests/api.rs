@@ -3,7 +3,7 @@
 //! - `server`: the server under test, two hosts in its store, and stand-ins for agents and alerts.
 //! - `prometheus`: Prometheus' endpoints; `promtool`: the same as Prometheus' own programs see them; `grafana`: the
 //!   requests of Grafana's data source.
-//! - `access`: tokens, roles, sessions; `own`: the collector's endpoints; `page`: what a browser sees; `write`:
+//! - `access`: tokens, roles, sessions; `own`: the collector's endpoints; `people`: silences, acknowledgements, incidents; `page`: what a browser sees; `write`:
 //!   remote write in.
 
 #![allow(
@@ -19,6 +19,8 @@ mod grafana;
 mod own;
 #[path = "api/page.rs"]
 mod page;
+#[path = "api/people.rs"]
+mod people;
 #[path = "api/prometheus.rs"]
 mod prometheus;
 #[path = "api/promtool.rs"]

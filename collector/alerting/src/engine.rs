@@ -214,6 +214,12 @@ impl<P> RuleState<P> {
         &self.key
     }
 
+    /// The key of one of its alerts in the state store.
+    #[must_use]
+    pub fn alert_key(&self, alert: &Alert) -> String {
+        alert::key(&self.key, alert.labels())
+    }
+
     /// How it fared.
     #[must_use]
     pub fn status(&self) -> &RuleStatus {
@@ -585,7 +591,6 @@ fn notification(alert: &Alert, transition: Transition, rule_key: &str, expr: &st
         no_data_since_ms: alert.no_data_since_ms,
         expr: expr.to_owned(),
         depends_on: alert.depends_on.clone(),
-        who: None,
     }
 }
 

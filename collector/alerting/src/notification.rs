@@ -10,7 +10,7 @@ use crate::labels::{ALERT_NAME, LabelSet};
 pub enum Transition {
     /// It began to fire.
     Fired,
-    /// It still fires, and the repeat interval has passed since it was last said.
+    /// It still fires, and the engine's own repeat interval has passed since it was last said.
     Repeated,
     /// It still fires, but there is no data any more to judge it by, and its rule wants that told.
     NoData,
@@ -68,8 +68,6 @@ pub struct Notification {
     /// need not be told.
     #[serde(default)]
     pub depends_on: Vec<LabelSet>,
-    /// What the caller adds about the moment, such as the top processes of the host: one or two lines.
-    pub who: Option<String>,
 }
 
 impl Notification {

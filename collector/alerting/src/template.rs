@@ -1,4 +1,4 @@
-//! The part of Go's text/template that rule files use: parsing here, and the functions of Prometheus.
+//! The part of Go's text/template that rule files and messages use, with the functions of Prometheus and Alertmanager.
 //!
 //! Actions, pipes, variables, `if`, `with`, `range`, `define` and `template`, and Prometheus' functions over labels,
 //! values and queries. Output, steps and nesting are bounded; text prints as Go prints it, so that messages read as they
@@ -7,7 +7,10 @@
 mod exec;
 mod functions;
 mod gofmt;
+mod message;
 mod parse;
+
+pub use message::Library;
 
 pub(crate) use functions::url_query_escape;
 
@@ -15,6 +18,7 @@ use std::sync::Arc;
 
 use crate::engine::Row;
 use crate::labels::LabelSet;
+use crate::message::{Frame, Message};
 
 /// Why a template was refused or gave no text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +72,34 @@ impl Template {
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
         let parsed = parse::parse(text)?;
         Ok(Self { source: text.into(), parsed: parsed.into() })
+    }
+
+    /// Reads a template of a message.
+    ///
+    /// # Errors
+    /// [`TemplateError::Syntax`], also for functions and variables that do not exist.
+    pub fn parse_message(text: &str) -> Result<Self, TemplateError> {
+        let parsed = parse::parse_message(text)?;
+        Ok(Self { source: text.into(), parsed: parsed.into() })
+    }
+
+    /// The text for one message.
+    ///
+    /// # Errors
+    /// [`TemplateError::Failed`].
+    pub fn render_message(&self, library: &Library, message: &Message, frame: &Frame) -> Result<String, TemplateError> {
+        let data = message::data(message, frame);
+        let no_queries = |_: &str| Err("messages ask no queries: rules do".to_owned());
+        let context = Context {
+            labels: &LabelSet::empty(),
+            value: f64::NAN,
+            now_ms: message.now_ms,
+            external_labels: &LabelSet::empty(),
+            external_url: &frame.external_url,
+            query: &no_queries,
+        };
+        exec::render_message(&self.parsed, library, &data, &context)
+            .map_err(|message| TemplateError::Failed { template: self.source.to_string(), message })
     }
 
     /// The text as written.

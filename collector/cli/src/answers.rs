@@ -93,7 +93,66 @@ pub(crate) struct HostAlert {
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct AlertsData {
     pub(crate) alerts: Vec<Alert>,
+    #[serde(default)]
     pub(crate) receivers: Vec<Receiver>,
+}
+
+/// A silence as Alertmanager's API has it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Silence {
+    pub(crate) id: String,
+    pub(crate) status: SilenceStatus,
+    pub(crate) matchers: Vec<pitwatch_alerting::Matcher>,
+    pub(crate) ends_at: String,
+    pub(crate) created_by: String,
+    pub(crate) comment: String,
+    #[serde(default)]
+    pub(crate) recurrence: Vec<serde_json::Value>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct SilenceStatus {
+    pub(crate) state: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct SilenceMade {
+    #[serde(rename = "silenceID")]
+    pub(crate) id: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct IncidentsData {
+    pub(crate) incidents: Vec<Incident>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Incident {
+    pub(crate) id: u64,
+    pub(crate) cause: String,
+    pub(crate) title: String,
+    pub(crate) state: String,
+    pub(crate) opened_ms: i64,
+    pub(crate) closed_ms: Option<i64>,
+    pub(crate) acknowledged: Option<Acknowledged>,
+    pub(crate) assigned_to: Option<String>,
+    pub(crate) alerts: u32,
+    #[serde(default)]
+    pub(crate) timeline: Vec<Entry>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Acknowledged {
+    pub(crate) by: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Entry {
+    pub(crate) at_ms: i64,
+    pub(crate) what: String,
+    pub(crate) by: Option<String>,
+    pub(crate) text: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -105,6 +164,16 @@ pub(crate) struct Alert {
     pub(crate) active_at_ms: i64,
     pub(crate) value: Option<f64>,
     pub(crate) no_data: bool,
+    #[serde(default)]
+    pub(crate) fingerprint: String,
+    #[serde(default)]
+    pub(crate) silenced_by: Vec<String>,
+    #[serde(default)]
+    pub(crate) inhibited_by: Vec<String>,
+    #[serde(default)]
+    pub(crate) acknowledged: Option<Acknowledged>,
+    #[serde(default)]
+    pub(crate) assigned_to: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -53,6 +53,24 @@ Examples:
 
 Exit status of check and test: 0 all good, 1 mistakes or failures.";
 
+const ALERTS_EXAMPLES: &str = "\
+Examples:
+  pitwatch alerts                                 what is wrong now, with each alert's fingerprint
+  pitwatch alerts ack 53a9953278b50841 -c 'on it' nobody is told again until it is over
+  pitwatch alerts assign 53a9953278b50841 ann
+  pitwatch alerts comment 53a9953278b50841 'waits for the vendor'";
+
+const SILENCE_EXAMPLES: &str = "\
+Examples:
+  pitwatch silence preview 'instance=~db-.*'      what it would hold back now
+  pitwatch silence add HostDiskFull instance=db-3 --for 2h --comment 'disk swap'
+  pitwatch silence add role=game --every 'sat,sun 02:00-04:00' --zone Europe/Berlin --comment 'weekly maintenance'
+  pitwatch silence list --all
+  pitwatch silence expire ID
+
+Matchers: label=value, label!=value, label=~pattern, label!~pattern; a first word alone is the alert's name.
+amtool works too: amtool --alertmanager.url=http://x:TOKEN@127.0.0.1:4718 silence query";
+
 /// Ask the collector about hosts, alerts and measurements.
 #[derive(Debug, Parser)]
 #[command(name = "pitwatch", version, after_help = EXAMPLES, disable_help_subcommand = true)]
@@ -86,8 +104,17 @@ pub(crate) enum Command {
     Query(QueryArgs),
     /// List the hosts, the worst first
     Hosts(ListArgs),
-    /// List the alerts, firing ones first
-    Alerts(ListArgs),
+    /// List the alerts, firing ones first; acknowledge, assign, comment on one
+    #[command(after_help = ALERTS_EXAMPLES)]
+    Alerts(AlertsArgs),
+    /// Hold alerts back: for a while, or again and again
+    #[command(subcommand, after_help = SILENCE_EXAMPLES)]
+    Silence(SilenceCommand),
+    /// List the incidents (alerts of one cause); show one, take it, close it
+    Incidents(IncidentsArgs),
+    /// Check an alertmanager.yml, and see who would hear of an alert, without a collector
+    #[command(subcommand)]
+    Routes(RoutesCommand),
     /// List the rules and how their last evaluation went; check, test and preview rule files
     #[command(after_help = RULES_EXAMPLES)]
     Rules(RulesArgs),
@@ -190,6 +217,186 @@ pub(crate) struct PreviewArgs {
     pub(crate) output: ListFormat,
 }
 
+/// Arguments of `alerts`.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct AlertsArgs {
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
+    #[command(subcommand)]
+    pub(crate) command: Option<AlertsCommand>,
+}
+
+/// Commands of `alerts`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AlertsCommand {
+    /// Say that you have it: nobody is told again until it is over
+    Ack {
+        /// The alert's fingerprint
+        fingerprint: String,
+        /// What you are doing about it
+        #[arg(short, long, default_value = "")]
+        comment: String,
+    },
+    /// Take that back
+    Unack {
+        /// The alert's fingerprint
+        fingerprint: String,
+    },
+    /// Give it to somebody
+    Assign {
+        /// The alert's fingerprint
+        fingerprint: String,
+        /// Who shall have it
+        to: String,
+    },
+    /// Say something about it, for its incident's timeline
+    Comment {
+        /// The alert's fingerprint
+        fingerprint: String,
+        /// What
+        text: String,
+    },
+}
+
+/// Commands of `silence`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SilenceCommand {
+    /// Hold alerts back that match
+    Add(SilenceAddArgs),
+    /// List the silences
+    List(SilenceListArgs),
+    /// End silences now
+    Expire {
+        /// Their ids
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
+    },
+    /// List the alerts that would be held back now
+    Preview {
+        /// Matchers
+        #[arg(required = true, value_name = "MATCHER")]
+        matchers: Vec<String>,
+        #[command(flatten)]
+        output: ListArgs,
+    },
+}
+
+/// Arguments of `silence add`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SilenceAddArgs {
+    /// Matchers, all of which must hold
+    #[arg(required = true, value_name = "MATCHER")]
+    pub(crate) matchers: Vec<String>,
+    /// How long
+    #[arg(short = 'd', long = "for", value_name = "DURATION", conflicts_with = "until")]
+    pub(crate) duration: Option<String>,
+    /// Until when, such as 09:00 or '2026-03-01 09:00'
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+    /// From when; now if left out
+    #[arg(long, value_name = "TIME")]
+    pub(crate) start: Option<String>,
+    /// Only then, again and again: days of the week and a time of the day; may be given more than once
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) every: Vec<String>,
+    /// Whose clock --every goes by; this host's if left out
+    #[arg(long, value_name = "ZONE", requires = "every")]
+    pub(crate) zone: Option<String>,
+    /// Why
+    #[arg(short, long)]
+    pub(crate) comment: String,
+    /// Who; your user name if left out
+    #[arg(short, long)]
+    pub(crate) author: Option<String>,
+}
+
+/// Arguments of `silence list`.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct SilenceListArgs {
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
+    /// Also those that ended
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// Arguments of `incidents`.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct IncidentsArgs {
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
+    /// Also those that are over
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(subcommand)]
+    pub(crate) command: Option<IncidentsCommand>,
+}
+
+/// Commands of `incidents`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum IncidentsCommand {
+    /// Show one with its timeline
+    Show {
+        /// Its number
+        id: u64,
+        #[command(flatten)]
+        output: ListArgs,
+    },
+    /// Say that you have it, with all its alerts
+    Ack {
+        /// Its number
+        id: u64,
+        /// What you are doing about it
+        #[arg(short, long, default_value = "")]
+        comment: String,
+    },
+    /// Give it to somebody
+    Assign {
+        /// Its number
+        id: u64,
+        /// Who shall have it
+        to: String,
+    },
+    /// Say something, for its timeline
+    Comment {
+        /// Its number
+        id: u64,
+        /// What
+        text: String,
+    },
+    /// Close it; it opens again if one of its alerts fires anew
+    Close {
+        /// Its number
+        id: u64,
+        /// How it ended
+        #[arg(short, long, default_value = "")]
+        comment: String,
+    },
+}
+
+/// Commands of `routes`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RoutesCommand {
+    /// Check a file, every mistake with its line, and show its tree
+    Check {
+        /// The alertmanager.yml
+        file: PathBuf,
+    },
+    /// Say which receivers would hear of an alert with these labels
+    Test {
+        /// The alertmanager.yml
+        file: PathBuf,
+        /// Labels, such as severity=critical
+        #[arg(value_name = "LABEL=VALUE")]
+        labels: Vec<String>,
+        /// Fail unless it is these, separated by commas
+        #[arg(long, value_name = "RECEIVERS")]
+        expect: Option<String>,
+    },
+}
+
 /// Arguments of every list.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct ListArgs {
@@ -281,6 +488,10 @@ mod tests {
         assert!(parse("pitwatch rules check a.yml b.yml").is_ok());
         assert!(parse("pitwatch rules check").is_err());
         assert!(parse("pitwatch rules preview a.yml --since 1d -o json").is_ok());
+        assert!(parse("pitwatch alerts -o json").is_ok() && parse("pitwatch alerts ack f -c x").is_ok());
+        assert!(parse("pitwatch silence add a=b --for 2h --comment x").is_ok());
+        assert!(parse("pitwatch silence add a=b --for 2h").is_err(), "a silence has a reason");
+        assert!(parse("pitwatch incidents show 7").is_ok() && parse("pitwatch routes test a.yml x=y").is_ok());
         assert!(parse("pitwatch").is_err());
     }
 }

@@ -3,8 +3,11 @@
 mod agents;
 mod alerts;
 mod hosts;
+mod incidents;
 mod query;
+mod routes;
 mod rules;
+mod silences;
 mod status;
 mod tokens;
 
@@ -51,7 +54,11 @@ impl Report {
 
 /// Runs a command that needs no collector; `None` if it needs one.
 pub(crate) fn alone(command: &Command) -> Option<Report> {
-    let Command::Rules(args) = command else { return None };
+    let args = match command {
+        Command::Routes(command) => return Some(routes::run(command)),
+        Command::Rules(args) => args,
+        _ => return None,
+    };
     match args.command.as_ref()? {
         RulesCommand::Check { files } => Some(rules::files::check(files)),
         RulesCommand::Test { files, pitwatch } => Some(rules::files::test(files, *pitwatch)),
@@ -64,7 +71,13 @@ pub(crate) async fn run(command: &Command, client: &Client, screen: &Screen) -> 
     match command {
         Command::Query(args) => query::run(args, client, screen).await,
         Command::Hosts(args) => list(*args, client.get(&own(&["hosts"])).await?, screen, hosts::arrange),
-        Command::Alerts(args) => list(*args, client.get(&own(&["alerts"])).await?, screen, alerts::arrange),
+        Command::Alerts(args) => match &args.command {
+            None => list(args.list, client.get(&own(&["alerts"])).await?, screen, alerts::arrange),
+            Some(command) => alerts::act(command, client).await,
+        },
+        Command::Silence(command) => silences::run(command, client, screen).await,
+        Command::Incidents(args) => incidents::run(args, client, screen).await,
+        Command::Routes(_) => Ok(alone(command).unwrap_or_default()),
         Command::Rules(args) => match &args.command {
             None => list(args.list, client.get(&["api", "v1", "rules"]).await?, screen, rules::arrange),
             Some(RulesCommand::Preview(args)) => rules::preview::run(args, client, screen).await,
@@ -131,7 +144,7 @@ fn tally(total: String, kinds: &[(usize, &str)]) -> String {
 fn state(word: &str) -> Cell {
     let (mark, tone) = match word {
         "alerting" | "firing" | "err" | "revoked" | "failing" => ("✖", Tone::Red),
-        "silent" | "away" | "pending" => ("…", Tone::Amber),
+        "silent" | "away" | "pending" | "no_data" => ("…", Tone::Amber),
         "well" | "connected" | "ok" | "inactive" => ("✔", Tone::Faint),
         _ => ("·", Tone::Plain),
     };

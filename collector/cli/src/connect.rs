@@ -191,12 +191,45 @@ impl Client {
         with_query.ask(Method::POST, path, Some(("application/yaml", text))).await
     }
 
+    /// Asks an endpoint that is not ours and has no envelope: Alertmanager's.
+    pub(crate) async fn plain<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: Option<&serde_json::Value>,
+    ) -> Result<Answer<T>, CliError> {
+        let body = body.map(|body| ("application/json", body.to_string()));
+        let (status, body, at) = self.exchange(method, path, body).await?;
+        if !status.is_success() {
+            // An error there is a text, unless it is ours.
+            let text =
+                serde_json::from_str::<String>(&body).map(|error| serde_json::json!({ "error": error }).to_string());
+            return read(status, text.unwrap_or(body), at);
+        }
+        let read = if body.is_empty() { "null" } else { &*body };
+        match serde_json::from_str(read) {
+            Ok(data) => Ok(Answer { data, body, warnings: Vec::new() }),
+            Err(error) => Err(CliError::Unexpected { at, reason: error.to_string() }),
+        }
+    }
+
     async fn ask<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &[&str],
         body: Option<(&'static str, String)>,
     ) -> Result<Answer<T>, CliError> {
+        let (status, body, at) = self.exchange(method, path, body).await?;
+        read(status, body, at)
+    }
+
+    /// Sends a request; gives the answer's status and body, and who answered.
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: Option<(&'static str, String)>,
+    ) -> Result<(StatusCode, String, String), CliError> {
         let at = authority(&self.target.url);
         let mut url = self.target.url.clone();
         url.path_segments_mut().map_err(|()| CliError::Address(at.clone()))?.clear().extend(path);
@@ -208,7 +241,7 @@ impl Client {
         let answer = request.send().await.map_err(unreachable)?;
         let status = answer.status();
         let body = answer.text().await.map_err(unreachable)?;
-        read(status, body, at)
+        Ok((status, body, at))
     }
 }
 

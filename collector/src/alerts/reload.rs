@@ -59,23 +59,11 @@ impl Alerts {
         let now_ms = unix_ms();
         let mut inner = self.lock();
         let output = inner.engine.reload(files, now_ms);
-        let mut changes = Vec::new();
-        for notification in output.notifications {
-            self.say(&notification);
-            let notification = Arc::new(notification);
-            for receiver in &self.config.receivers {
-                changes.extend(inner.queue.push(now_ms, &receiver.name, notification.clone()));
-            }
-        }
-        if let Err(error) = self.store.save(&output.changes, &changes) {
-            self.stats.store_failures.fetch_add(1, Ordering::Relaxed);
-            error!("withdrawn alerts are not stored, a restart may tell them again: {}", crate::error_chain(&error));
-        }
+        self.tell(output.notifications, &output.changes, now_ms);
         drop(inner);
         self.stats.reloads.fetch_add(1, Ordering::Relaxed);
         self.stats.rules_refused.store(false, Ordering::Relaxed);
         info!(rules = count, "rules taken anew");
-        self.queued.notify_one();
         Ok(count)
     }
 }

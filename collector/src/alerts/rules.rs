@@ -11,8 +11,8 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::Context as _;
 use pitwatch_alerting::engine::ENDED;
-use pitwatch_alerting::{LabelSet, Notification, Prepared, Row, RuleFile, RuleSample, Source, limits};
-use pitwatch_promql::{Cancel, Engine, EngineOptions, Expr, parse};
+use pitwatch_alerting::{LabelSet, Prepared, Row, RuleFile, RuleSample, Source, limits};
+use pitwatch_promql::{Cancel, Engine, EngineOptions, Expr};
 use pitwatch_rules::{expression, prepare};
 use pitwatch_shared::model::{self, METRIC_NAME, MetricType};
 
@@ -35,8 +35,6 @@ const FILES_MAX: usize = 10_000;
 const RULE_SAMPLES_MAX: usize = 20_000_000;
 /// A rule that takes longer has failed, milliseconds.
 const RULE_TIMEOUT_MS: u64 = 10_000;
-/// Processes named in a message.
-const WHO_PROCESSES: usize = 3;
 /// Series of a rule of which none changed are written this often, milliseconds: well within the five minutes that a
 /// query looks back.
 const UNCHANGED_EVERY_MS: i64 = 15_000;
@@ -157,29 +155,6 @@ impl RuleSource {
                 self.written_ms.remove(&rule);
             }
         }
-    }
-
-    /// The processes that were at work on the alert's host: by memory if the rule is about memory, else by CPU.
-    pub fn who(&self, notification: &Notification, now_ms: i64) -> Option<String> {
-        let instance = notification.labels.value(model::INSTANCE)?;
-        let memory = notification.expr.contains("emory") || notification.expr.contains("wap");
-        let metric = if memory { "pitwatch_process_resident_memory_bytes" } else { "pitwatch_process_cpu_ratio" };
-        let expr = parse(&format!("topk({WHO_PROCESSES}, {metric}{{instance={instance:?}}})")).ok()?;
-        let rows = self.run(&expr, now_ms).ok()?;
-        let mut rows: Vec<&Row> = rows.iter().filter(|row| row.value > 0.0).collect();
-        rows.sort_by(|a, b| b.value.total_cmp(&a.value));
-        let text = |row: &&Row| {
-            let (name, pid) = (row.labels.value("name").unwrap_or("?"), row.labels.value("pid").unwrap_or("?"));
-            let amount = if memory {
-                format!("{:.0} MiB", row.value / f64::from(1 << 20))
-            } else {
-                format!("{:.0}%", row.value * 100.0)
-            };
-            format!("{name} (pid {pid}) {amount}")
-        };
-        let texts: Vec<String> = rows.iter().map(text).collect();
-        let what = if memory { "most memory" } else { "most CPU" };
-        (!texts.is_empty()).then(|| format!("{what}: {}", texts.join(", ")))
     }
 }
 

@@ -3,12 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
+use pitwatch_alerting::LabelSet;
+use pitwatch_alerting::dispatch::LineCounts;
 use pitwatch_alerting::engine::{Alert, Phase, RuleState};
 use pitwatch_alerting::rules::RuleKind as Kind;
 use pitwatch_promql::Expr;
 
+use super::desk::Desk;
 use super::{Alerts, Inner};
-use crate::api::{Alarms, AlertInfo, AlertState, ReceiverStatus, RuleGroupInfo, RuleHealth, RuleInfo, RuleKind};
+use crate::api::{
+    Alarms, AlertCare, AlertInfo, AlertState, ReceiverStatus, RuleGroupInfo, RuleHealth, RuleInfo, RuleKind,
+};
 use crate::clock::unix_ms;
 
 const MS_PER_SEC: f64 = 1000.0;
@@ -19,7 +24,13 @@ const DEFAULT_INTERVAL_SECS: f64 = 1.0;
 impl Alarms for Alerts {
     fn alerts(&self) -> Vec<AlertInfo> {
         let inner = self.lock();
-        inner.engine.rules().flat_map(|rule| alerts(&inner, rule)).collect()
+        let mut all: Vec<(String, AlertInfo)> = inner.engine.rules().flat_map(|rule| alerts(&inner, rule)).collect();
+        drop(inner);
+        let (desk, now_ms) = (self.desk(), unix_ms());
+        for (key, alert) in &mut all {
+            care(&desk, key, alert, now_ms);
+        }
+        all.into_iter().map(|(_, alert)| alert).collect()
     }
 
     fn rules(&self) -> Vec<RuleGroupInfo> {
@@ -41,20 +52,21 @@ impl Alarms for Alerts {
     }
 
     fn deliveries(&self) -> Vec<ReceiverStatus> {
-        let inner = self.lock();
-        let counts: BTreeMap<&str, _> = inner.queue.counts().collect();
-        let status = |name: &String| {
-            let counts = counts.get(&**name).cloned().unwrap_or_default();
-            ReceiverStatus {
-                name: name.clone(),
-                pending: counts.waiting as u64,
-                delivered: counts.delivered,
-                failed: counts.retried + counts.refused + counts.expired + counts.dropped,
-                last_error: counts.last_error,
-                last_success_ms: inner.last_success_ms.get(name).copied(),
-            }
+        let desk = self.desk();
+        let status = |(name, kind, counts): (&str, &'static str, LineCounts)| ReceiverStatus {
+            name: name.to_owned(),
+            kind,
+            pending: counts.waiting as u64,
+            delivered: counts.delivered,
+            failed: counts.retried + counts.refused,
+            last_error: counts.last_error,
+            last_success_ms: counts.last_success_ms,
+            oldest_ms: counts.oldest_ms,
         };
-        self.config.receivers.iter().map(|receiver| status(&receiver.name)).collect()
+        let mut all: Vec<ReceiverStatus> = desk.dispatcher.counts().map(status).collect();
+        drop(desk);
+        all.extend(self.heartbeat_status());
+        all
     }
 }
 
@@ -79,17 +91,45 @@ impl Alerts {
     }
 }
 
-fn alerts(inner: &Inner, rule: &RuleState<Expr>) -> Vec<AlertInfo> {
+/// What is done about an alert.
+fn care(desk: &Desk, key: &str, alert: &mut AlertInfo, now_ms: i64) {
+    let labels = LabelSet::new(alert.labels.iter().map(|(name, value)| (&**name, &**value)));
+    let depends_on = std::mem::take(&mut alert.care.depends_on);
+    let silenced_by = desk.dispatcher.silences.silenced_by(&labels, now_ms);
+    let inhibited_by = desk.dispatcher.inhibited_by(&labels, &depends_on);
+    let marks = desk.incidents.marks(key).cloned().unwrap_or_default();
+    alert.care = AlertCare {
+        silenced_by,
+        inhibited_by: inhibited_by.map(|print| format!("{print:016x}")).into_iter().collect(),
+        acknowledged: marks.acknowledged,
+        assigned_to: marks.assigned_to,
+        incident: marks.incident,
+        expression: std::mem::take(&mut alert.care.expression),
+        depends_on,
+    };
+}
+
+/// The alerts of a rule, each with its key.
+fn alerts(inner: &Inner, rule: &RuleState<Expr>) -> Vec<(String, AlertInfo)> {
     let now_ms = unix_ms();
-    let info = |alert: &Alert| AlertInfo {
-        name: rule.rule().name.to_string(),
-        state: if alert.phase() == Phase::Firing { AlertState::Firing } else { AlertState::Pending },
-        labels: map(alert.labels().iter()),
-        annotations: map(inner.engine.annotations(rule, alert, now_ms, &inner.source).iter()),
-        active_at_ms: alert.active_at_ms(),
-        fired_at_ms: alert.fired_at_ms(),
-        value: Some(alert.value()),
-        no_data: alert.no_data_since_ms().is_some(),
+    let info = |alert: &Alert| {
+        let care = AlertCare {
+            expression: rule.rule().expr.to_string(),
+            depends_on: alert.depends_on().to_vec(),
+            ..AlertCare::default()
+        };
+        let info = AlertInfo {
+            name: rule.rule().name.to_string(),
+            state: if alert.phase() == Phase::Firing { AlertState::Firing } else { AlertState::Pending },
+            labels: map(alert.labels().iter()),
+            annotations: map(inner.engine.annotations(rule, alert, now_ms, &inner.source).iter()),
+            active_at_ms: alert.active_at_ms(),
+            fired_at_ms: alert.fired_at_ms(),
+            value: Some(alert.value()),
+            no_data: alert.no_data_since_ms().is_some(),
+            care,
+        };
+        (rule.alert_key(alert), info)
     };
     rule.alerts().map(info).collect()
 }
@@ -99,7 +139,7 @@ fn info(inner: &Inner, rule: &RuleState<Expr>) -> RuleInfo {
     let (kind, labels) = match &rule.rule().kind {
         Kind::Record { labels } => (RuleKind::Recording, map(labels.iter().map(|(n, v)| (&**n, &**v)))),
         Kind::Alert(spec) => {
-            let alerts = alerts(inner, rule);
+            let alerts: Vec<AlertInfo> = alerts(inner, rule).into_iter().map(|(_, alert)| alert).collect();
             let kind = RuleKind::Alerting {
                 state: alerts.iter().map(|alert| alert.state).max().unwrap_or(AlertState::Inactive),
                 duration_secs: spec.for_ms as f64 / MS_PER_SEC,

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
+use pitwatch_alerting::LabelSet;
 use pitwatch_promql::Matcher;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::envelope::{ApiError, Success};
 use super::params::{Params, rfc3339};
-use super::seams::{AlertInfo, RuleGroupInfo, RuleInfo, RuleKind};
+use super::people::acknowledged_json;
+use super::seams::{AlertInfo, AlertState, RuleGroupInfo, RuleInfo, RuleKind};
 use super::{AppState, ReceiverStatus};
 use crate::clock::unix_ms;
 
@@ -21,36 +23,54 @@ const ALERT_NAME: &str = "alertname";
 pub(super) struct OwnAlerts {
     now_ms: i64,
     alerts: Vec<OwnAlert>,
+    /// Alerts that a silence holds back.
+    silenced: usize,
     receivers: Vec<Receiver>,
 }
 
+/// An alert with what is done about it.
 #[derive(Serialize)]
-struct OwnAlert {
+pub(super) struct OwnAlert {
+    fingerprint: String,
     name: String,
+    /// `pending`, `firing`, or `no_data` where it fires and there is nothing to judge it by.
     state: &'static str,
     labels: BTreeMap<String, String>,
     annotations: BTreeMap<String, String>,
     active_at_ms: i64,
     fired_at_ms: Option<i64>,
+    active_since_ms: i64,
     value: Option<f64>,
     no_data: bool,
+    rule: String,
+    expression: String,
+    silenced_by: Vec<String>,
+    inhibited_by: Vec<String>,
+    acknowledged: Value,
+    assigned_to: Option<String>,
+    incident: Option<u64>,
 }
 
 /// How a receiver fares.
 #[derive(Serialize)]
 pub(super) struct Receiver {
     name: String,
+    kind: &'static str,
+    /// The same as `pending`.
+    queued: u64,
     pending: u64,
     delivered: u64,
     failed: u64,
     last_error: Option<String>,
     last_success_ms: Option<i64>,
+    /// Since when the oldest waits.
+    oldest_ms: Option<i64>,
 }
 
 impl From<ReceiverStatus> for Receiver {
     fn from(status: ReceiverStatus) -> Self {
-        let ReceiverStatus { name, pending, delivered, failed, last_error, last_success_ms } = status;
-        Self { name, pending, delivered, failed, last_error, last_success_ms }
+        let ReceiverStatus { name, kind, pending, delivered, failed, last_error, last_success_ms, oldest_ms } = status;
+        Self { name, kind, queued: pending, pending, delivered, failed, last_error, last_success_ms, oldest_ms }
     }
 }
 
@@ -62,24 +82,43 @@ pub(super) async fn alerts(State(shared): AppState) -> Success<Value> {
 
 /// The collector's own `/api/v1/pitwatch/alerts`.
 pub(super) async fn own_alerts(State(shared): AppState) -> Success<OwnAlerts> {
-    let own = |alert: AlertInfo| OwnAlert {
-        name: alert.name,
-        state: alert.state.as_str(),
-        labels: alert.labels,
-        annotations: alert.annotations,
-        active_at_ms: alert.active_at_ms,
-        fired_at_ms: alert.fired_at_ms,
-        // JSON has no infinities.
-        value: alert.value.filter(|value| value.is_finite()),
-        no_data: alert.no_data,
-    };
     let mut alerts: Vec<AlertInfo> = shared.app.alarms.alerts();
     alerts.sort_by_key(|alert| (std::cmp::Reverse(alert.state), alert.active_at_ms));
     Success::new(OwnAlerts {
         now_ms: unix_ms(),
-        alerts: alerts.into_iter().map(own).collect(),
+        silenced: alerts.iter().filter(|alert| !alert.care.silenced_by.is_empty()).count(),
+        alerts: alerts.into_iter().map(own_alert).collect(),
         receivers: shared.app.alarms.deliveries().into_iter().map(Receiver::from).collect(),
     })
+}
+
+/// An alert as the collector's own endpoints show it.
+pub(super) fn own_alert(alert: AlertInfo) -> OwnAlert {
+    let labels = LabelSet::new(alert.labels.iter().map(|(name, value)| (&**name, &**value)));
+    let state = match alert.state {
+        AlertState::Firing if alert.no_data => "no_data",
+        state => state.as_str(),
+    };
+    OwnAlert {
+        fingerprint: format!("{:016x}", labels.fingerprint()),
+        rule: alert.name.clone(),
+        name: alert.name,
+        state,
+        labels: alert.labels,
+        annotations: alert.annotations,
+        active_at_ms: alert.active_at_ms,
+        fired_at_ms: alert.fired_at_ms,
+        active_since_ms: alert.active_at_ms,
+        // JSON has no infinities.
+        value: alert.value.filter(|value| value.is_finite()),
+        no_data: alert.no_data,
+        expression: alert.care.expression,
+        silenced_by: alert.care.silenced_by,
+        inhibited_by: alert.care.inhibited_by,
+        acknowledged: acknowledged_json(alert.care.acknowledged.as_ref()),
+        assigned_to: alert.care.assigned_to,
+        incident: alert.care.incident,
+    }
 }
 
 /// Which groups and rules a request wants.

@@ -5,6 +5,12 @@
 
 use std::collections::BTreeMap;
 
+use pitwatch_alerting::incidents::{Acknowledgement, Act, Entry, Incident, Marks};
+use pitwatch_alerting::{LabelSet, Silence};
+
+use crate::alerts::desk::DeskError;
+use crate::alerts::links::Token;
+
 /// The agents and their enrolment.
 pub trait Fleet: Send + Sync {
     /// Every agent, revoked ones among them.
@@ -45,6 +51,60 @@ pub trait Alarms: Send + Sync {
 
     /// How each receiver fares.
     fn deliveries(&self) -> Vec<ReceiverStatus>;
+}
+
+/// Silences, incidents, and what people do about alerts.
+pub trait Desk: Send + Sync {
+    /// Every silence, ended ones of late among them.
+    fn silences(&self) -> Vec<Silence>;
+
+    /// Makes or changes a silence; gives its id.
+    ///
+    /// # Errors
+    /// [`DeskError`]
+    fn set_silence(&self, silence: Silence) -> Result<String, DeskError>;
+
+    /// Ends a silence.
+    ///
+    /// # Errors
+    /// [`DeskError`]
+    fn expire_silence(&self, id: &str) -> Result<(), DeskError>;
+
+    /// Somebody does something about the alert with that fingerprint.
+    ///
+    /// # Errors
+    /// [`DeskError`]
+    fn act_on_alert(&self, fingerprint: &str, act: &Act, by: &str, comment: &str) -> Result<Marks, DeskError>;
+
+    /// Every incident that is kept, the latest first.
+    fn incidents(&self) -> Vec<Incident>;
+
+    /// An incident with its timeline.
+    ///
+    /// # Errors
+    /// [`DeskError`]
+    fn incident(&self, id: u64) -> Result<(Incident, Vec<Entry>), DeskError>;
+
+    /// Somebody does something about an incident and its alerts.
+    ///
+    /// # Errors
+    /// [`DeskError`]
+    fn act_on_incident(&self, id: u64, act: &Act, by: &str, comment: &str) -> Result<Incident, DeskError>;
+
+    /// The names of the receivers.
+    fn receivers(&self) -> Vec<String>;
+
+    /// The receivers that hear of an alert with these labels.
+    fn receivers_of(&self, labels: &LabelSet) -> Vec<String>;
+
+    /// Groups of alerts that fire: receiver, the group's labels, fingerprints of its alerts.
+    fn groups(&self) -> Vec<(String, LabelSet, Vec<String>)>;
+
+    /// The tree of routes in the notation of Alertmanager's file, without receivers' settings.
+    fn routes(&self) -> String;
+
+    /// What a link in a message does, if it was made here and still works.
+    fn link(&self, token: &str) -> Option<Token>;
 }
 
 /// The collector's own health.
@@ -231,6 +291,27 @@ pub struct AlertInfo {
     pub value: Option<f64>,
     /// Whether it stands only because nothing says that it ended.
     pub no_data: bool,
+    /// What is done about it.
+    pub care: AlertCare,
+}
+
+/// What is done about an alert.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AlertCare {
+    /// Ids of the silences that hold it back.
+    pub silenced_by: Vec<String>,
+    /// Fingerprints of the alerts that hold it back.
+    pub inhibited_by: Vec<String>,
+    /// Who took notice.
+    pub acknowledged: Option<Acknowledgement>,
+    /// Whose it is.
+    pub assigned_to: Option<String>,
+    /// The incident that it belongs to.
+    pub incident: Option<u64>,
+    /// Its rule's expression.
+    pub expression: String,
+    /// Labels of alerts that would explain it.
+    pub depends_on: Vec<LabelSet>,
 }
 
 /// Whether an alert fires.
@@ -344,7 +425,9 @@ impl RuleHealth {
 pub struct ReceiverStatus {
     /// Its name.
     pub name: String,
-    /// Notifications that wait for it.
+    /// The platform.
+    pub kind: &'static str,
+    /// Groups of alerts of which it has not heard yet.
     pub pending: u64,
     /// Notifications that it took since the start.
     pub delivered: u64,
@@ -354,4 +437,6 @@ pub struct ReceiverStatus {
     pub last_error: Option<String>,
     /// When it last took one.
     pub last_success_ms: Option<i64>,
+    /// Since when the oldest waits.
+    pub oldest_ms: Option<i64>,
 }

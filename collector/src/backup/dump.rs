@@ -107,7 +107,7 @@ mod tests {
         let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let state = open(Engine::Redb, from.path()).unwrap();
         let records: Vec<Record> = (0..1_200_u32)
-            .map(|n| (Table::ALL[n as usize % 8], n.to_be_bytes().to_vec(), vec![n as u8; n as usize % 3_000]))
+            .map(|n| (Table::ALL[n as usize % 9], n.to_be_bytes().to_vec(), vec![n as u8; n as usize % 3_000]))
             .collect();
         load(records, &*state).unwrap();
         let dump = encode(&state.records().unwrap());

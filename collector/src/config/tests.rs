@@ -28,7 +28,7 @@ fn receivers_come_from_the_file_or_the_environment() {
     let variable = |name: &str| (name == "HOOK").then(|| "https://hooks.example/secret".to_owned());
     let config = Config::parse(text, Path::new("c.toml"), variable).unwrap();
     let [all, ops] = &config.alerting.receivers[..] else { panic!("{config:?}") };
-    assert_eq!((ops.kind, ops.url.reveal()), (ReceiverKind::Slack, "https://hooks.example/secret"));
+    assert_eq!((ops.kind, &ops.url), (ReceiverKind::Slack, &Secret::Text("https://hooks.example/secret".to_owned())));
     assert_eq!(all.kind, ReceiverKind::Webhook);
     assert!(!format!("{config:?}").contains("hooks.example"));
 }
@@ -44,7 +44,8 @@ c.toml:3: agents.listen: \"4717\" is no address with a port; give an address and
 c.toml:4: agents.certificate_life: \"1s\" is out of range; give 10s to 825d, in ms, s, m, h or d
 c.toml:8: state.engine: \"rocks\" is no engine; use \"redb\" or \"sled\"
 c.toml:10: history.retension: there is no such key, perhaps retention; allowed are retention, retention_1m, retention_1h, retention_max, block_span, head_max
-c.toml:12: receivers.ops.kind: \"pager\" is no kind of receiver; use \"slack\" or \"webhook\"
+c.toml:12: receivers.ops.kind: \"pager\" is no kind of receiver; use slack, mattermost, rocketchat, discord, msteams, googlechat or webhook; telegram, pagerduty, \
+email and alertmanager stand in alertmanager_config
 c.toml:14: log.level: is a whole number; it must be a string: use error, warn, info, debug or trace
 c.toml: http.listen: 0.0.0.0:80 is not loopback, and HTTP here is not encrypted; listen on 127.0.0.1 behind a proxy that \
 speaks TLS, or, if such a proxy reaches this address over a network you trust, set behind_tls_proxy = true";
@@ -60,4 +61,16 @@ fn a_receiver_has_one_address() {
         told,
         "c.toml:2: receivers.ops.url: not an HTTP address; give an address that begins with http:// or https://"
     );
+}
+
+#[test]
+fn alertmanagers_file_stands_in_the_place_of_a_list() {
+    let text = "[alerting]\nalertmanager_config = \"/etc/am.yml\"\nfallback_receiver = \"mail\"\nheartbeat_url = \"https://hc.example/x\"\n";
+    let config = parse(text).unwrap().alerting;
+    assert_eq!(config.fallback_receiver.as_deref(), Some("mail"));
+    assert_eq!(config.heartbeat.unwrap().interval, Duration::from_secs(60));
+    let both = format!("{text}[receivers.ops]\nurl = \"http://x\"\n");
+    assert!(parse(&both).unwrap_err().contains("the receivers stand in alertmanager_config"));
+    let told = parse("[alerting]\nfallback_receiver = \"mail\"\n").unwrap_err();
+    assert_eq!(told, "c.toml: alerting.fallback_receiver: there is no [receivers.mail]");
 }

@@ -42,6 +42,18 @@ impl Store for RedbStore {
             table.get(FORMAT_KEY)?.map(|guard| guard.value().to_owned())
         };
         check_format(format.as_deref())?;
+        // A store of before a table came to be has not got it.
+        let lacks_one = {
+            let read = database.begin_read()?;
+            Table::ALL.into_iter().any(|table| read.open_table(definition(table)).is_err())
+        };
+        if lacks_one {
+            let write = database.begin_write()?;
+            for table in Table::ALL {
+                write.open_table(definition(table))?;
+            }
+            write.commit()?;
+        }
         Ok(Self(database))
     }
 

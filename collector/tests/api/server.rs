@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use pitwatch_alerting::incidents::{Act, Entry, Incident, Incidents, Marks};
+use pitwatch_alerting::{LabelSet, Silence, Silences};
 use pitwatch_collector::access::{Access, Role, TokenRequest};
+use pitwatch_collector::alerts::desk::DeskError;
+use pitwatch_collector::alerts::links::{Deed, Token};
 use pitwatch_collector::api::{
-    AgentInfo, AgentState, Alarms, AlertInfo, AlertState, App, EnrollTokenInfo, Fleet, FleetError, NewToken,
-    ReceiverStatus, RefusedInfo, RoomInfo, RuleGroupInfo, RuleHealth, RuleInfo, RuleKind, Snapshots, StorageInfo,
-    Vitals,
+    AgentInfo, AgentState, Alarms, AlertCare, AlertInfo, AlertState, App, Desk, EnrollTokenInfo, Fleet, FleetError,
+    NewToken, ReceiverStatus, RefusedInfo, RoomInfo, RuleGroupInfo, RuleHealth, RuleInfo, RuleKind, Snapshots,
+    StorageInfo, Vitals,
 };
 use pitwatch_collector::clock::unix_ms;
 use pitwatch_collector::ingest::Ingest;
@@ -104,6 +108,7 @@ impl Server {
             access: access.clone(),
             fleet: world.clone(),
             alarms: world.clone(),
+            desk: world.clone(),
             vitals: world.clone(),
             snapshots: world.clone(),
             agents_address: Some("watch.example:4717".to_owned()),
@@ -228,11 +233,14 @@ pub(crate) struct World {
     end_ms: i64,
     pub(crate) revoked: Mutex<Vec<(String, String)>>,
     pub(crate) not_ready: Mutex<Option<String>>,
+    silences: Mutex<Silences>,
+    incidents: Mutex<Incidents>,
 }
 
 impl World {
     fn new(end_ms: i64) -> Self {
-        Self { end_ms, revoked: Mutex::default(), not_ready: Mutex::default() }
+        let (silences, incidents) = (Mutex::default(), Mutex::default());
+        Self { end_ms, revoked: Mutex::default(), not_ready: Mutex::default(), silences, incidents }
     }
 
     fn agent(&self, name: &str, state: AgentState) -> AgentInfo {
@@ -264,6 +272,7 @@ impl World {
             fired_at_ms: Some(1_772_331_250_000),
             value: Some(0.5),
             no_data: false,
+            care: AlertCare::default(),
         }
     }
 }
@@ -357,12 +366,82 @@ impl Alarms for World {
     fn deliveries(&self) -> Vec<ReceiverStatus> {
         vec![ReceiverStatus {
             name: "chat".to_owned(),
+            kind: "slack",
             pending: 1,
             delivered: 2,
             failed: 3,
             last_error: Some("HTTP 500".to_owned()),
             last_success_ms: None,
+            oldest_ms: None,
         }]
+    }
+}
+
+impl Desk for World {
+    fn silences(&self) -> Vec<Silence> {
+        self.silences.lock().unwrap().iter().cloned().collect()
+    }
+
+    fn set_silence(&self, silence: Silence) -> Result<String, DeskError> {
+        let mut silences = self.silences.lock().unwrap();
+        let stored = silences.set(silence, "00000000-0000-4000-8000-000000000001", unix_ms())?;
+        Ok(stored.last().unwrap().id.clone())
+    }
+
+    fn expire_silence(&self, id: &str) -> Result<(), DeskError> {
+        self.silences.lock().unwrap().expire(id, unix_ms())?;
+        Ok(())
+    }
+
+    fn act_on_alert(&self, fingerprint: &str, act: &Act, by: &str, comment: &str) -> Result<Marks, DeskError> {
+        let mut incidents = self.incidents.lock().unwrap();
+        let known = LabelSet::new(self.alert().labels).fingerprint();
+        if fingerprint != format!("{known:016x}") {
+            return Err(DeskError::NoAlert(fingerprint.to_owned()));
+        }
+        incidents.act_on_alert("key", fingerprint, act, by, comment, 5);
+        Ok(incidents.marks("key").cloned().unwrap_or_default())
+    }
+
+    fn incidents(&self) -> Vec<Incident> {
+        self.incidents.lock().unwrap().iter().cloned().collect()
+    }
+
+    fn incident(&self, id: u64) -> Result<(Incident, Vec<Entry>), DeskError> {
+        let incidents = self.incidents.lock().unwrap();
+        incidents.get(id).map(|one| (one.clone(), Vec::new())).ok_or(DeskError::NoIncident(id))
+    }
+
+    fn act_on_incident(&self, id: u64, act: &Act, by: &str, comment: &str) -> Result<Incident, DeskError> {
+        let mut incidents = self.incidents.lock().unwrap();
+        incidents.act(id, act, by, comment, 5).ok_or(DeskError::NoIncident(id))?;
+        Ok(incidents.get(id).cloned().unwrap())
+    }
+
+    fn receivers(&self) -> Vec<String> {
+        vec!["chat".to_owned()]
+    }
+
+    fn receivers_of(&self, _: &LabelSet) -> Vec<String> {
+        self.receivers()
+    }
+
+    fn groups(&self) -> Vec<(String, LabelSet, Vec<String>)> {
+        let labels = LabelSet::new(self.alert().labels);
+        vec![(
+            "chat".to_owned(),
+            LabelSet::new([("alertname", "Load")]),
+            vec![format!("{:016x}", labels.fingerprint())],
+        )]
+    }
+
+    fn routes(&self) -> String {
+        "route:\n  receiver: chat\n".to_owned()
+    }
+
+    fn link(&self, token: &str) -> Option<Token> {
+        let fingerprint = format!("{:016x}", LabelSet::new(self.alert().labels).fingerprint());
+        (token == "good.link").then(|| Token { deed: Deed::Silence, fingerprint, ends_ms: i64::MAX })
     }
 }
 

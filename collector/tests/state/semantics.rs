@@ -291,14 +291,14 @@ fn the_whole_state_fits_well(engine: Engine) {
     for first in (0..RECORDS).step_by(BATCH_MAX_KEYS) {
         let mut batch = Batch::new();
         for record in first..first + BATCH_MAX_KEYS as u32 {
-            batch.put(Table::ALL[record as usize % 8], record.to_be_bytes(), vec![record as u8; 120]);
+            batch.put(Table::ALL[record as usize % 9], record.to_be_bytes(), vec![record as u8; 120]);
         }
         state.commit(&batch).unwrap();
     }
     for update in 0..UPDATES {
         let mut batch = Batch::new();
         for record in (update..RECORDS).step_by(997) {
-            batch.put(Table::ALL[record as usize % 8], record.to_be_bytes(), vec![update as u8; 120]);
+            batch.put(Table::ALL[record as usize % 9], record.to_be_bytes(), vec![update as u8; 120]);
         }
         state.commit(&batch).unwrap();
     }

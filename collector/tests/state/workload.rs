@@ -49,7 +49,7 @@ pub(crate) fn batch(seed: u64, number: u64) -> Batch {
     };
     let mut batch = Batch::new();
     for _ in 0..keys {
-        let table = Table::ALL[rng.below(8) as usize];
+        let table = Table::ALL[rng.below(9) as usize];
         let key = format!("{table}/{:03}", rng.below(KEYS_PER_TABLE)).into_bytes();
         if rng.below(5) == 0 {
             batch.delete(table, key);

@@ -2,6 +2,7 @@
 
 use super::Context;
 use super::functions::{self, Value};
+use super::message::{self, Library};
 use super::parse::{Node, Operand, Parsed, Pipeline};
 use crate::limits;
 
@@ -14,8 +15,23 @@ pub(super) fn render((nodes, defines): &Parsed, context: &Context<'_>) -> Result
         ("externalLabels", Value::Labels(context.external_labels.clone())),
         ("externalURL", Value::Text(context.external_url.into())),
     ];
-    let mut run = Run { context, defines, variables, out: String::new(), steps: 0, depth: 0 };
+    let limits = (limits::TEMPLATE_STEPS_MAX, limits::TEMPLATE_OUTPUT_MAX_BYTES);
+    let mut run = Run { context, defines, library: None, variables, out: String::new(), steps: 0, depth: 0, limits };
     run.nodes(nodes, &Value::Root)?;
+    Ok(run.out)
+}
+
+/// The text of a message's template, `data` its dot.
+pub(super) fn render_message(
+    (nodes, defines): &Parsed,
+    library: &Library,
+    data: &Value,
+    context: &Context<'_>,
+) -> Result<String, String> {
+    let limits = (limits::MESSAGE_STEPS_MAX, limits::MESSAGE_OUTPUT_MAX_BYTES);
+    let (library, variables, out) = (Some(library), vec![("", data.clone())], String::new());
+    let mut run = Run { context, defines, library, variables, out, steps: 0, depth: 0, limits };
+    run.nodes(nodes, data)?;
     Ok(run.out)
 }
 
@@ -30,25 +46,29 @@ enum Flow {
 struct Run<'a> {
     context: &'a Context<'a>,
     defines: &'a [(Box<str>, Vec<Node>)],
+    /// Named templates of the configuration; only messages have them.
+    library: Option<&'a Library>,
     variables: Vec<(&'a str, Value)>,
     out: String,
     steps: usize,
     /// How many defined templates are within one another.
     depth: usize,
+    /// Most steps, and most bytes of text.
+    limits: (usize, usize),
 }
 
 impl<'a> Run<'a> {
     fn step(&mut self) -> Result<(), String> {
         self.steps += 1;
-        match self.steps <= limits::TEMPLATE_STEPS_MAX {
+        match self.steps <= self.limits.0 {
             true => Ok(()),
-            false => Err(format!("took more than {} steps", limits::TEMPLATE_STEPS_MAX)),
+            false => Err(format!("took more than {} steps", self.limits.0)),
         }
     }
 
     fn write(&mut self, text: &str) -> Result<(), String> {
-        if self.out.len() + text.len() > limits::TEMPLATE_OUTPUT_MAX_BYTES {
-            return Err(format!("gave more than {} bytes", limits::TEMPLATE_OUTPUT_MAX_BYTES));
+        if self.out.len() + text.len() > self.limits.1 {
+            return Err(format!("gave more than {} bytes", self.limits.1));
         }
         self.out.push_str(text);
         Ok(())
@@ -96,8 +116,9 @@ impl<'a> Run<'a> {
     /// What a `define` gives, which sees nothing but its data.
     fn defined(&mut self, name: &str, data: Value) -> Result<(), String> {
         // Of a name defined twice the last counts, as in Go.
-        let found = self.defines.iter().rev().find(|(known, _)| &**known == name);
-        let Some((_, nodes)) = found else { return Err(format!("template {name:?} is not defined")) };
+        let own = self.defines.iter().rev().find(|(known, _)| &**known == name).map(|(_, nodes)| nodes);
+        let found = own.or_else(|| self.library.and_then(|library| library.find(name)));
+        let Some(nodes) = found else { return Err(format!("template {name:?} is not defined")) };
         if self.depth == limits::TEMPLATE_DEPTH_MAX {
             return Err(format!("templates nested deeper than {}", limits::TEMPLATE_DEPTH_MAX));
         }
@@ -151,6 +172,7 @@ impl<'a> Run<'a> {
             Value::Labels(labels) => {
                 labels.shared().map(|(name, value)| (Value::Text(name), Value::Text(value))).collect()
             }
+            Value::List(list) => (0_i64..).map(Value::Int).zip(list.iter().cloned()).collect(),
             Value::Nil => Vec::new(),
             other => return Err(format!("range goes over rows or labels, not {}", other.kind())),
         };
@@ -226,6 +248,15 @@ impl<'a> Run<'a> {
                 values.extend(fed);
                 if *name == "tmpl" { self.tmpl(&values) } else { functions::call(name, &values, self.context) }
             }
+            Operand::Field(base, name) if fed.is_some() || !arguments.is_empty() => {
+                let base = self.operand(base, dot)?;
+                let mut values = Vec::with_capacity(arguments.len() + 1);
+                for argument in arguments {
+                    values.push(self.operand(argument, dot)?);
+                }
+                values.extend(fed);
+                message::method(&base, name, &values)
+            }
             _ if fed.is_some() => Err("only a function can be fed by |".to_owned()),
             operand => self.operand(operand, dot),
         }
@@ -266,6 +297,10 @@ impl<'a> Run<'a> {
             (Value::Args(values), name) => {
                 let at = name.strip_prefix("arg").and_then(|nth| nth.parse::<usize>().ok());
                 Ok(at.and_then(|at| values.get(at)).cloned().unwrap_or(Value::Nil))
+            }
+            (Value::Record(_) | Value::List(_) | Value::Time(_), name) => message::method(base, name, &[]),
+            (Value::Labels(_), "SortedPairs" | "Names" | "Values") if self.library.is_some() => {
+                message::method(base, name, &[])
             }
             (Value::Labels(labels), name) => Ok(Value::Text(labels.value(name).unwrap_or("").into())),
             (base, name) => Err(format!("{} has no field .{name}", base.kind())),

@@ -1,9 +1,10 @@
 //! The values that templates pass around, and the functions of Go and of Prometheus over them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Context, gofmt};
+use super::{Context, gofmt, message};
 use crate::engine::Row;
 use crate::labels::LabelSet;
 use crate::limits;
@@ -22,6 +23,10 @@ pub(super) enum Value {
     Samples(Vec<Row>),
     /// What `args` made: a map of `arg0`, `arg1` and so on.
     Args(Arc<[Value]>),
+    /// Values in order: alerts, pairs, texts.
+    List(Arc<[Value]>),
+    /// Named values: a message, an alert, a pair.
+    Record(Arc<BTreeMap<&'static str, Value>>),
     /// The dot outside of any block.
     Root,
     /// An instant, Unix milliseconds.
@@ -31,7 +36,7 @@ pub(super) enum Value {
 }
 
 /// Every function that a template may name.
-pub(super) const NAMES: [&str; 47] = [
+pub(super) const NAMES: [&str; 56] = [
     "tmpl",
     "args",
     "and",
@@ -79,6 +84,15 @@ pub(super) const NAMES: [&str; 47] = [
     "urlQueryEscape",
     "safeHtml",
     "slice",
+    "join",
+    "stringSlice",
+    "trimSpace",
+    "since",
+    "date",
+    "tz",
+    "safeUrl",
+    "urlUnescape",
+    "toJson",
 ];
 
 impl Value {
@@ -93,6 +107,8 @@ impl Value {
             Self::Sample(_) => "a sample",
             Self::Samples(_) => "the rows of a query",
             Self::Args(_) => "a map of arguments",
+            Self::List(_) => "a list",
+            Self::Record(_) => "a record",
             Self::Root => "the whole of the template's data",
             Self::Time(_) => "an instant",
             Self::Duration(_) => "a duration",
@@ -110,7 +126,8 @@ impl Value {
             Self::Labels(labels) => labels.iter().len() > 0,
             Self::Samples(rows) => !rows.is_empty(),
             Self::Args(values) => !values.is_empty(),
-            Self::Sample(_) | Self::Root | Self::Time(_) => true,
+            Self::List(list) => !list.is_empty(),
+            Self::Record(_) | Self::Sample(_) | Self::Root | Self::Time(_) => true,
         }
     }
 
@@ -128,14 +145,14 @@ impl Value {
         }
     }
 
-    fn text(&self) -> Result<&str, String> {
+    pub(super) fn text(&self) -> Result<&str, String> {
         match self {
             Self::Text(text) => Ok(text),
             other => Err(format!("{} is not a text", other.kind())),
         }
     }
 
-    fn from_text(text: impl Into<Arc<str>>) -> Self {
+    pub(super) fn from_text(text: impl Into<Arc<str>>) -> Self {
         Self::Text(text.into())
     }
 }
@@ -171,6 +188,14 @@ impl fmt::Display for Value {
                     write!(f, "{}arg{at}:{value}", if at == 0 { "" } else { " " })?;
                 }
                 f.write_str("]")
+            }
+            Self::List(list) => {
+                let words: Vec<String> = list.iter().map(Self::to_string).collect();
+                write!(f, "[{}]", words.join(" "))
+            }
+            Self::Record(fields) => {
+                let words: Vec<String> = fields.values().map(Self::to_string).collect();
+                write!(f, "{{{}}}", words.join(" "))
             }
             Self::Root => f.write_str("<no value>"),
             Self::Time(ms) => f.write_str(&time::go_time(*ms)),
@@ -266,7 +291,7 @@ fn of_texts(name: &str, arguments: &[Value], context: &Context<'_>) -> Result<Va
         "pathPrefix" => Ok(Value::from_text(path_prefix(context.external_url))),
         "graphLink" => of_text(&|expr| format!("/graph?g0.expr={}&g0.tab=0", url_query_escape(expr))),
         "tableLink" => of_text(&|expr| format!("/graph?g0.expr={}&g0.tab=1", url_query_escape(expr))),
-        _ => Err("is not supported in rule files".to_owned()),
+        _ => message::call(name, arguments, context.now_ms),
     }
 }
 
@@ -342,6 +367,7 @@ fn length(arguments: &[Value]) -> Result<Value, String> {
         Value::Text(text) => text.len(),
         Value::Labels(labels) => labels.iter().len(),
         Value::Samples(rows) => rows.len(),
+        Value::List(list) => list.len(),
         other => return Err(format!("{} has no length", other.kind())),
     };
     Ok(Value::Int(i64::try_from(length).unwrap_or(i64::MAX)))
@@ -355,6 +381,10 @@ fn index(arguments: &[Value]) -> Result<Value, String> {
             .and_then(|at| rows.get(at))
             .map(|row| Value::Sample(row.clone()))
             .ok_or_else(|| format!("there is no row {at} of {}", rows.len())),
+        [Value::List(list), Value::Int(at)] => usize::try_from(*at)
+            .ok()
+            .and_then(|at| list.get(at).cloned())
+            .ok_or_else(|| format!("there is no item {at} of {}", list.len())),
         _ => Err("takes labels and a name, or rows and a number".to_owned()),
     }
 }

@@ -68,6 +68,15 @@ enum Stop {
 
 pub(super) fn parse(text: &str) -> Result<Parsed, TemplateError> {
     let variables = ["", "labels", "value", "externalLabels", "externalURL"].map(Box::from).to_vec();
+    whole(text, variables)
+}
+
+/// The template of a message, or a file of named ones: it has no variables of its own.
+pub(super) fn parse_message(text: &str) -> Result<Parsed, TemplateError> {
+    whole(text, vec!["".into()])
+}
+
+fn whole(text: &str, variables: Vec<Box<str>>) -> Result<Parsed, TemplateError> {
     let mut parser = Parser { text, at: 0, variables, depth: 0, ranges: 0, defines: Vec::new() };
     let (nodes, end) = parser.nodes()?;
     match end {
@@ -388,7 +397,7 @@ impl<'a> Parser<'a> {
         }
         match operands.as_slice() {
             [] => Err(self.error("a value or function is missing")),
-            [Operand::Function(_), ..] | [_] => Ok(operands),
+            [Operand::Function(_) | Operand::Field(..), ..] | [_] => Ok(operands),
             _ => Err(self.error("only a function takes arguments")),
         }
     }

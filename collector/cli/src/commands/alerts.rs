@@ -1,9 +1,29 @@
-//! `pitwatch alerts`: what is wrong now, and whether it reaches anybody.
+//! `pitwatch alerts`: what is wrong now, whether it reaches anybody, and who has it.
 
-use super::{Screen, age, counted, state, tally};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{Report, Screen, age, counted, own, state, tally};
 use crate::answers::{Alert, AlertsData, Receiver};
+use crate::args::AlertsCommand;
+use crate::connect::Client;
+use crate::error::CliError;
 use crate::table::{Cell, Column, Table, Tone, one_line};
 use crate::units::Unit;
+
+/// Does something about an alert.
+pub(super) async fn act(command: &AlertsCommand, client: &Client) -> Result<Report, CliError> {
+    let (fingerprint, what, body, done) = match command {
+        AlertsCommand::Ack { fingerprint, comment } => {
+            (fingerprint, "ack", json!({ "comment": comment }), "acknowledged: it is not told again until it is over")
+        }
+        AlertsCommand::Unack { fingerprint } => (fingerprint, "unack", json!({}), "no longer acknowledged"),
+        AlertsCommand::Assign { fingerprint, to } => (fingerprint, "assign", json!({ "to": to }), "assigned"),
+        AlertsCommand::Comment { fingerprint, text } => (fingerprint, "comment", json!({ "comment": text }), "noted"),
+    };
+    client.send::<Value>(Method::POST, &own(&["alerts", fingerprint, what]), &body).await?;
+    Ok(Report::text(format!("{done}\n")))
+}
 
 pub(super) fn arrange(data: &AlertsData, screen: &Screen) -> (Table, bool) {
     let columns = vec![
@@ -13,20 +33,23 @@ pub(super) fn arrange(data: &AlertsData, screen: &Screen) -> (Table, bool) {
         Column::left("HOST", "instance"),
         Column::left("FOR", "active_at_ms"),
         Column::right("VALUE", "value"),
+        Column::left("WHO", "who"),
+        Column::left("FINGERPRINT", "fingerprint"),
         Column::left("WHAT", "summary"),
     ];
     let mut table = Table::new(columns);
     let mut alerts: Vec<&Alert> = data.alerts.iter().collect();
-    alerts.sort_by_key(|alert| (alert.state != "firing", severity_rank(alert), alert.active_at_ms));
+    alerts.sort_by_key(|alert| (alert.state == "pending", severity_rank(alert), alert.active_at_ms));
     for alert in alerts {
         table.push(row(alert, screen));
     }
     let count = |word: &str| data.alerts.iter().filter(|alert| alert.state == word).count();
-    let (firing, pending) = (count("firing"), count("pending"));
+    let (firing, pending) = (count("firing") + count("no_data"), count("pending"));
+    let silenced = data.alerts.iter().filter(|alert| !alert.silenced_by.is_empty()).count();
     let total = counted(data.alerts.len(), "alert", "alerts");
     let mut summary = match data.alerts.len() {
         0 => "no alerts".to_owned(),
-        _ => tally(total, &[(firing, "firing"), (pending, "pending")]),
+        _ => tally(total, &[(firing, "firing"), (pending, "pending"), (silenced, "silenced")]),
     };
     for receiver in data.receivers.iter().filter(|receiver| is_stuck(receiver)) {
         summary.push('\n');
@@ -65,8 +88,21 @@ fn row(alert: &Alert, screen: &Screen) -> Vec<Cell> {
         label("instance"),
         age(Some(alert.active_at_ms), screen),
         value,
+        who(alert),
+        Cell::new(&*alert.fingerprint).tone(Tone::Faint),
         Cell::new(note.map_or("", String::as_str)),
     ]
+}
+
+/// Who has it, or what holds it back.
+fn who(alert: &Alert) -> Cell {
+    match (&alert.assigned_to, &alert.acknowledged) {
+        (Some(to), _) => Cell::new(&**to),
+        (None, Some(by)) => Cell::new(&*by.by),
+        (None, None) if !alert.silenced_by.is_empty() => Cell::new("silenced").tone(Tone::Faint),
+        (None, None) if !alert.inhibited_by.is_empty() => Cell::new("kept quiet").tone(Tone::Faint),
+        (None, None) => Cell::default(),
+    }
 }
 
 /// The usual words of rule files, the worst first; others between.
@@ -105,8 +141,8 @@ mod tests {
         let (table, is_bad_news) = arrange(&data, &screen);
         assert!(is_bad_news);
         insta::assert_snapshot!(table.to_text(false, None), @"
-        STATE      ALERT     SEVERITY  HOST     FOR       VALUE  WHAT
-        ✖ firing   DiskFull  critical  db-eu-3  8 min      0.91  /data is full
+        STATE      ALERT     SEVERITY  HOST     FOR       VALUE  WHO  FINGERPRINT  WHAT
+        ✖ firing   DiskFull  critical  db-eu-3  8 min      0.91                    /data is full
         ✖ firing   Clock     warning   b        15 min  no data
         … pending  Load      critical  a        10 s       17.5
         3 alerts: 2 firing, 1 pending

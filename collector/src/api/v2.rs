@@ -1,0 +1,256 @@
+//! `/api/v2`: Alertmanager's API for silences, alerts, groups, receivers and status, so that `amtool` and its user
+//! interfaces work. Answers and errors have Alertmanager's forms, not Prometheus' envelope.
+
+use std::collections::BTreeMap;
+
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use pitwatch_alerting::matchers::{self, all_match};
+use pitwatch_alerting::routing::interval::TimeInterval;
+use pitwatch_alerting::silences::{Silence, SilenceError};
+use pitwatch_alerting::time::rfc3339;
+use pitwatch_alerting::{LabelSet, Matcher};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::AppState;
+use super::envelope::json_response;
+use super::params::parse_time;
+use super::seams::{AlertInfo, AlertState};
+use crate::alerts::desk::DeskError;
+use crate::clock::unix_ms;
+
+/// An error as Alertmanager writes it: a JSON text.
+pub(super) struct V2Error(StatusCode, String);
+
+impl V2Error {
+    fn bad(message: impl Into<String>) -> Self {
+        Self(StatusCode::BAD_REQUEST, message.into())
+    }
+}
+
+impl IntoResponse for V2Error {
+    fn into_response(self) -> Response {
+        json_response(self.0, json!(self.1).to_string())
+    }
+}
+
+impl From<DeskError> for V2Error {
+    fn from(error: DeskError) -> Self {
+        let status = match &error {
+            DeskError::Silence(SilenceError::NotFound(_)) => StatusCode::NOT_FOUND,
+            DeskError::Silence(_) => StatusCode::BAD_REQUEST,
+            DeskError::NoAlert(_) | DeskError::NoIncident(_) => StatusCode::NOT_FOUND,
+            DeskError::State(_) | DeskError::Random => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self(status, crate::error_chain(&error))
+    }
+}
+
+type Answer = Result<Response, V2Error>;
+type Pairs = Query<Vec<(String, String)>>;
+
+fn ok(body: &Value) -> Answer {
+    Ok(json_response(StatusCode::OK, body.to_string()))
+}
+
+fn filter(pairs: &Pairs) -> Result<Vec<Matcher>, V2Error> {
+    let mut all = Vec::new();
+    for (_, text) in pairs.0.iter().filter(|(name, _)| name == "filter") {
+        all.extend(
+            matchers::parse_matchers(text).map_err(|wrong| V2Error::bad(format!("bad matcher format: {wrong}")))?,
+        );
+    }
+    Ok(all)
+}
+
+fn flag(pairs: &Pairs, name: &str) -> bool {
+    pairs.0.iter().find(|(key, _)| key == name).is_none_or(|(_, value)| value != "false")
+}
+
+/// A silence as it is written and answered.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Written {
+    #[serde(default)]
+    id: Option<String>,
+    matchers: Vec<Matcher>,
+    starts_at: String,
+    ends_at: String,
+    #[serde(default)]
+    created_by: String,
+    #[serde(default)]
+    comment: String,
+    /// Ours: between its start and its end it holds only then.
+    #[serde(default)]
+    recurrence: Vec<TimeInterval>,
+}
+
+pub(super) fn silence_json(silence: &Silence, now_ms: i64) -> Value {
+    let mut json = json!({
+        "id": silence.id,
+        "status": { "state": silence.state(now_ms).as_str() },
+        "updatedAt": rfc3339(silence.updated_ms),
+        "comment": silence.comment,
+        "createdBy": silence.created_by,
+        "endsAt": rfc3339(silence.ends_ms),
+        "matchers": silence.matchers,
+        "startsAt": rfc3339(silence.starts_ms),
+    });
+    if !silence.recurrence.is_empty() {
+        json["recurrence"] = json!(silence.recurrence);
+    }
+    json
+}
+
+/// Every silence, those that end first before the others, active ones first.
+pub(super) async fn silences(State(shared): AppState, pairs: Pairs) -> Answer {
+    let (wanted, now_ms) = (filter(&pairs)?, unix_ms());
+    let fits = |silence: &Silence| {
+        wanted.iter().all(|matcher| {
+            silence.matchers.iter().any(|one| one.name() == matcher.name() && matcher.matches_value(one.value()))
+        })
+    };
+    let mut all: Vec<Silence> = shared.app.desk.silences().into_iter().filter(fits).collect();
+    all.sort_by_key(|silence| (silence.state(now_ms), silence.ends_ms));
+    ok(&all.iter().map(|silence| silence_json(silence, now_ms)).collect())
+}
+
+/// One silence.
+pub(super) async fn silence(State(shared): AppState, Path(id): Path<String>) -> Answer {
+    let silence = shared.app.desk.silences().into_iter().find(|silence| silence.id == id);
+    let silence = silence.ok_or(V2Error(StatusCode::NOT_FOUND, format!("silence {id} not found")))?;
+    ok(&silence_json(&silence, unix_ms()))
+}
+
+/// Makes or changes a silence.
+pub(super) async fn set_silence(State(shared): AppState, body: Bytes) -> Answer {
+    let written: Written =
+        serde_json::from_slice(&body).map_err(|error| V2Error::bad(format!("cannot read the silence: {error}")))?;
+    let time = |text: &str| parse_time(text).ok_or_else(|| V2Error::bad(format!("{text:?} is no time")));
+    let silence = Silence {
+        id: written.id.unwrap_or_default(),
+        starts_ms: time(&written.starts_at)?,
+        ends_ms: time(&written.ends_at)?,
+        matchers: written.matchers,
+        created_by: written.created_by,
+        comment: written.comment,
+        updated_ms: 0,
+        recurrence: written.recurrence,
+    };
+    let id = blocking(move || shared.app.desk.set_silence(silence)).await?;
+    ok(&json!({ "silenceID": id }))
+}
+
+/// Ends a silence.
+pub(super) async fn expire_silence(State(shared): AppState, Path(id): Path<String>) -> Answer {
+    blocking(move || shared.app.desk.expire_silence(&id)).await?;
+    Ok(StatusCode::OK.into_response())
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, DeskError> + Send + 'static,
+) -> Result<T, V2Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    let broken = |error: tokio::task::JoinError| V2Error(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+    done.map_err(broken)?.map_err(V2Error::from)
+}
+
+fn label_set(labels: &BTreeMap<String, String>) -> LabelSet {
+    LabelSet::new(labels.iter().map(|(name, value)| (&**name, &**value)))
+}
+
+fn is_held_back(alert: &AlertInfo) -> bool {
+    !alert.care.silenced_by.is_empty() || !alert.care.inhibited_by.is_empty()
+}
+
+/// The alerts that fire and that a request wants.
+fn wanted(shared: &super::Shared, pairs: &Pairs) -> Result<Vec<(LabelSet, AlertInfo)>, V2Error> {
+    let wanted = filter(pairs)?;
+    let (active, silenced, inhibited) = (flag(pairs, "active"), flag(pairs, "silenced"), flag(pairs, "inhibited"));
+    let receiver = pairs.0.iter().find(|(name, _)| name == "receiver").map(|(_, text)| text.clone());
+    let receiver = receiver.map(|text| regex_of(&text)).transpose()?;
+    let fits = |labels: &LabelSet, alert: &AlertInfo| {
+        alert.state == AlertState::Firing
+            && all_match(&wanted, labels)
+            && (active || is_held_back(alert))
+            && (silenced || alert.care.silenced_by.is_empty())
+            && (inhibited || alert.care.inhibited_by.is_empty())
+            && receiver.as_ref().is_none_or(|matcher| {
+                shared.app.desk.receivers_of(labels).iter().any(|name| matcher.matches_value(name))
+            })
+    };
+    let alerts = shared.app.alarms.alerts().into_iter().map(|alert| (label_set(&alert.labels), alert));
+    Ok(alerts.filter(|(labels, alert)| fits(labels, alert)).collect())
+}
+
+fn regex_of(text: &str) -> Result<Matcher, V2Error> {
+    Matcher::new("receiver", pitwatch_alerting::matchers::MatchOp::Regex, text).map_err(V2Error::bad)
+}
+
+fn alert_json(shared: &super::Shared, labels: &LabelSet, alert: &AlertInfo) -> Value {
+    let receivers: Vec<Value> =
+        shared.app.desk.receivers_of(labels).into_iter().map(|name| json!({ "name": name })).collect();
+    // Clients take an alert that ends in the past for over: it fires until we say otherwise.
+    let ends_ms = unix_ms() + 3 * 60_000;
+    json!({
+        "annotations": alert.annotations,
+        "endsAt": rfc3339(ends_ms),
+        "fingerprint": format!("{:016x}", labels.fingerprint()),
+        "receivers": receivers,
+        "startsAt": rfc3339(alert.fired_at_ms.unwrap_or(alert.active_at_ms)),
+        "status": {
+            "inhibitedBy": alert.care.inhibited_by,
+            "silencedBy": alert.care.silenced_by,
+            "state": if is_held_back(alert) { "suppressed" } else { "active" },
+        },
+        "updatedAt": rfc3339(unix_ms()),
+        "generatorURL": "",
+        "labels": alert.labels,
+    })
+}
+
+/// Every alert that fires.
+pub(super) async fn alerts(State(shared): AppState, pairs: Pairs) -> Answer {
+    let mut all = wanted(&shared, &pairs)?;
+    all.sort_by_key(|(labels, _)| labels.fingerprint());
+    ok(&all.iter().map(|(labels, alert)| alert_json(&shared, labels, alert)).collect())
+}
+
+/// Alerts that fire, by the groups in which they are told.
+pub(super) async fn groups(State(shared): AppState, pairs: Pairs) -> Answer {
+    let alerts: BTreeMap<String, (LabelSet, AlertInfo)> = wanted(&shared, &pairs)?
+        .into_iter()
+        .map(|(labels, alert)| (format!("{:016x}", labels.fingerprint()), (labels, alert)))
+        .collect();
+    let mut groups = shared.app.desk.groups();
+    groups.sort_by(|a, b| (&a.1, &a.0).cmp(&(&b.1, &b.0)));
+    let groups = groups.into_iter().filter_map(|(receiver, labels, prints)| {
+        let members = prints.iter().filter_map(|print| alerts.get(print));
+        let members: Vec<Value> = members.map(|(labels, alert)| alert_json(&shared, labels, alert)).collect();
+        let group = || json!({ "alerts": members, "labels": labels, "receiver": { "name": receiver } });
+        (!members.is_empty()).then(group)
+    });
+    ok(&groups.collect())
+}
+
+/// The receivers.
+pub(super) async fn receivers(State(shared): AppState) -> Answer {
+    ok(&shared.app.desk.receivers().into_iter().map(|name| json!({ "name": name })).collect())
+}
+
+/// Who answers. Of the configuration only the routes are shown: the file may hold secrets.
+pub(super) async fn status(State(shared): AppState) -> Answer {
+    let version = json!({
+        "branch": "", "buildDate": "", "buildUser": "", "goVersion": "", "revision": "",
+        "version": format!("0.25.0+pitwatch.{}", env!("CARGO_PKG_VERSION")),
+    });
+    ok(&json!({
+        "cluster": { "peers": [], "status": "disabled" },
+        "config": { "original": shared.app.desk.routes() },
+        "uptime": rfc3339(shared.app.started_ms),
+        "versionInfo": version,
+    }))
+}
