@@ -3,7 +3,7 @@
 CARGO ?= cargo
 # The optional state engine is tested beside the default one.
 FEATURES := --features pitwatch-collector/sled
-PACKAGES := prometheus prometheus-node-exporter victoria-metrics strace iproute2
+PACKAGES := prometheus prometheus-alertmanager prometheus-node-exporter victoria-metrics strace iproute2
 
 .PHONY: help demo build test lint check deny mutants fuzz bench bench-peers packages
 

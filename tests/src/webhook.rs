@@ -19,13 +19,33 @@ pub struct Message {
     pub at_ms: i64,
     /// What.
     pub body: Value,
+    /// The same, byte for byte.
+    pub text: String,
+}
+
+/// How the receiver behaves, as platforms do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behaviour {
+    /// Answers with this HTTP status; takes what is answered with 2xx.
+    Status(u16),
+    /// Too many requests: come back after so many seconds.
+    Busy(u32),
+    /// Takes one message a second and answers others with 429 and `Retry-After: 1`.
+    OneASecond,
+    /// Closes the connection instead of answering.
+    Closes,
+    /// Refuses bodies of more bytes with 413.
+    AtMost(usize),
+    /// Takes its time, milliseconds, and then the message.
+    Slow(u64),
 }
 
 #[derive(Debug)]
 struct Inbox {
     messages: Mutex<Vec<Message>>,
-    /// The HTTP status that is answered.
-    status: AtomicU16,
+    behaviour: Mutex<Behaviour>,
+    /// When one was last taken.
+    taken: Mutex<Option<Instant>>,
     refused: AtomicU16,
 }
 
@@ -49,7 +69,8 @@ impl Webhook {
         let address = listener.local_addr()?;
         let inbox = Arc::new(Inbox {
             messages: Mutex::new(Vec::new()),
-            status: AtomicU16::new(200),
+            behaviour: Mutex::new(Behaviour::Status(200)),
+            taken: Mutex::new(None),
             refused: AtomicU16::new(0),
         });
         let shared = inbox.clone();
@@ -70,7 +91,12 @@ impl Webhook {
 
     /// Answers with this HTTP status from now on; only what is answered with 2xx is kept.
     pub fn answer(&self, status: u16) {
-        self.inbox.status.store(status, Ordering::Relaxed);
+        self.behave(Behaviour::Status(status));
+    }
+
+    /// Behaves so from now on.
+    pub fn behave(&self, behaviour: Behaviour) {
+        *self.inbox.behaviour.lock().unwrap_or_else(PoisonError::into_inner) = behaviour;
     }
 
     /// Messages that were not taken.
@@ -113,6 +139,25 @@ fn lock(inbox: &Inbox) -> MutexGuard<'_, Vec<Message>> {
     inbox.messages.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What is answered: the status, and when to come back.
+fn status(inbox: &Inbox, behaviour: Behaviour, bytes: usize) -> (u16, Option<u32>) {
+    match behaviour {
+        Behaviour::Status(status) => (status, None),
+        Behaviour::Busy(secs) => (429, Some(secs)),
+        Behaviour::Closes => (0, None),
+        Behaviour::AtMost(most) => (if bytes > most { 413 } else { 200 }, None),
+        Behaviour::Slow(_) => (200, None),
+        Behaviour::OneASecond => {
+            let mut taken = inbox.taken.lock().unwrap_or_else(PoisonError::into_inner);
+            if taken.is_some_and(|at| at.elapsed() < Duration::from_millis(900)) {
+                return (429, Some(1));
+            }
+            *taken = Some(Instant::now());
+            (200, None)
+        }
+    }
+}
+
 async fn serve(stream: TcpStream, inbox: &Inbox) -> Option<()> {
     let mut stream = BufReader::new(stream);
     loop {
@@ -133,16 +178,25 @@ async fn serve(stream: TcpStream, inbox: &Inbox) -> Option<()> {
         }
         let mut body = vec![0; length.min(BODY_MAX_BYTES)];
         stream.read_exact(&mut body).await.ok()?;
-        let status = inbox.status.load(Ordering::Relaxed);
+        let behaviour = *inbox.behaviour.lock().unwrap_or_else(PoisonError::into_inner);
+        let (status, wait) = status(inbox, behaviour, body.len());
+        if let Behaviour::Slow(ms) = behaviour {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+        }
         if (200..300).contains(&status) {
             let since = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
             let at_ms = i64::try_from(since.as_millis()).ok()?;
+            let text = String::from_utf8_lossy(&body).into_owned();
             let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-            lock(inbox).push(Message { at_ms, body });
+            lock(inbox).push(Message { at_ms, body, text });
         } else {
             inbox.refused.fetch_add(1, Ordering::Relaxed);
         }
-        let answer = format!("HTTP/1.1 {status} -\r\ncontent-length: 2\r\n\r\nok");
+        if behaviour == Behaviour::Closes {
+            return None;
+        }
+        let wait = wait.map(|secs| format!("retry-after: {secs}\r\n")).unwrap_or_default();
+        let answer = format!("HTTP/1.1 {status} -\r\n{wait}content-length: 2\r\n\r\nok");
         stream.write_all(answer.as_bytes()).await.ok()?;
     }
 }

@@ -14,6 +14,7 @@
 //! - `dashboards`: other people's dashboards and rule packs over a real agent's series.
 //! - `remote_write`: a real Prometheus and a real vmagent write into a collector.
 //! - `rules`: rule files that change, previews.
+//! - `routing`: Alertmanager's own programs, platforms that misbehave, kill -9 in a storm, a host cut off.
 //! - `settings`: mistakes in configurations, roles of tokens, stock rules.
 
 // The helpers of these tests are not in test functions, where clippy.toml allows it.
@@ -42,6 +43,8 @@ mod kills;
 mod loss;
 #[path = "blackbox/remote_write.rs"]
 mod remote_write;
+#[path = "blackbox/routing.rs"]
+mod routing;
 #[path = "blackbox/rules.rs"]
 mod rules;
 #[path = "blackbox/settings.rs"]
