@@ -5,6 +5,9 @@
 //! - for every rule pack of the field, files made from its own expressions: series that its selectors mean, and every
 //!   alert asked for at several times as if none were to fire, so that both say which do.
 
+// The helpers of these tests are not in test functions, where clippy.toml allows it.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

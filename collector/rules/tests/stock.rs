@@ -1,5 +1,8 @@
 //! The stock rules: every alert has a unit test, which passes here as with `promtool`; what Pitwatch adds has its own.
 
+// The helpers of these tests are not in test functions, where clippy.toml allows it.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

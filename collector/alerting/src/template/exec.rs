@@ -100,7 +100,7 @@ impl<'a> Run<'a> {
                 Node::Range { pipeline, body, otherwise } => flow = self.range(pipeline, body, otherwise, dot)?,
                 Node::Template { name, data } => {
                     let data = data.as_ref().map_or(Ok(Value::Nil), |data| self.value(data, dot))?;
-                    self.defined(name, data)?;
+                    self.defined(name, &data)?;
                 }
                 Node::Break => flow = Flow::Break,
                 Node::Continue => flow = Flow::Continue,
@@ -114,7 +114,7 @@ impl<'a> Run<'a> {
     }
 
     /// What a `define` gives, which sees nothing but its data.
-    fn defined(&mut self, name: &str, data: Value) -> Result<(), String> {
+    fn defined(&mut self, name: &str, data: &Value) -> Result<(), String> {
         // Of a name defined twice the last counts, as in Go.
         let own = self.defines.iter().rev().find(|(known, _)| &**known == name).map(|(_, nodes)| nodes);
         let found = own.or_else(|| self.library.and_then(|library| library.find(name)));
@@ -124,7 +124,7 @@ impl<'a> Run<'a> {
         }
         self.depth += 1;
         let outside = std::mem::replace(&mut self.variables, vec![("", data.clone())]);
-        self.nodes(nodes, &data)?;
+        self.nodes(nodes, data)?;
         self.variables = outside;
         self.depth -= 1;
         Ok(())
@@ -136,7 +136,7 @@ impl<'a> Run<'a> {
             return Err("tmpl: takes a template's name and its data".to_owned());
         };
         let before = self.out.len();
-        self.defined(name, data.clone())?;
+        self.defined(name, data)?;
         let text = self.out.split_off(before);
         Ok(Value::Text(text.into()))
     }
