@@ -192,11 +192,17 @@ struct Numbered {
     number: Option<usize>,
 }
 
+/// Alerting rules whose expressions are numbered.
+type Rules = Vec<RuleFile<Prepared<Numbered>>>;
+
+/// A row's labels and its values, each with its time.
+type Samples = (LabelSet, Vec<(i64, f64)>);
+
 /// The rows of an expression over some steps.
 struct Chunk {
     start_ms: i64,
     end_ms: i64,
-    rows: Result<Vec<(LabelSet, Vec<(i64, f64)>)>, String>,
+    rows: Result<Vec<Samples>, String>,
 }
 
 /// Answers expressions from range queries.
@@ -216,7 +222,7 @@ impl<'a, S: Source> Replay<'a, S> {
         source: &'a S,
         span: Span,
         cancel: &'a Cancel,
-    ) -> Result<(Vec<RuleFile<Prepared<Numbered>>>, Self), String> {
+    ) -> Result<(Rules, Self), String> {
         let source = Overlay { source, recorded: MemorySource::new(), names: HashSet::new() };
         let mut replay = Self { engine, source, span, cancel, chunks: RefCell::default() };
         let mut number = 0;
@@ -317,7 +323,7 @@ impl<S: Source> pitwatch_alerting::Source for Replay<'_, S> {
         }
         let Some(chunk) = chunks.get(&number) else { return Ok(Vec::new()) };
         let series = chunk.rows.as_ref().map_err(Clone::clone)?;
-        let at = |(labels, samples): &(LabelSet, Vec<(i64, f64)>)| {
+        let at = |(labels, samples): &Samples| {
             let at = samples.binary_search_by_key(&ts_ms, |(ts_ms, _)| *ts_ms).ok()?;
             Some(Row { labels: labels.clone(), value: samples[at].1 })
         };
@@ -337,6 +343,9 @@ struct Overlay<'a, S> {
     recorded: MemorySource,
     names: HashSet<String>,
 }
+
+/// Series of both with their labels.
+type Selected<T> = Vec<(Labels, Either<T>)>;
 
 /// A series of either.
 enum Either<T> {
@@ -420,7 +429,7 @@ impl<S: Source> Overlay<'_, S> {
         stored: Vec<(Labels, S::Series)>,
         matchers: &[Matcher],
         (start_ms, end_ms): (i64, i64),
-    ) -> Result<Vec<(Labels, Either<S::Series>)>, SourceError> {
+    ) -> Result<Selected<S::Series>, SourceError> {
         let is_other = |labels: &Labels| !labels.metric_name().is_some_and(|name| self.names.contains(name));
         let stored = stored.into_iter().filter(|(labels, _)| is_other(labels));
         let mut all: Vec<_> = stored.map(|(labels, series)| (labels, Either::Stored(series))).collect();
