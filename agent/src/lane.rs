@@ -27,6 +27,15 @@ pub struct SchemaChange {
     pub add: Vec<SeriesDef>,
 }
 
+/// A lane as the link sees it.
+pub trait Queue {
+    /// Where its frames wait on disk.
+    type Backlog: Backlog;
+
+    /// The frames that are not acknowledged.
+    fn sender(&mut self) -> &mut Sender<Self::Backlog>;
+}
+
 /// One agent's metrics lane.
 #[derive(Debug)]
 pub struct MetricsLane<B> {
@@ -80,11 +89,6 @@ impl<B: Backlog> MetricsLane<B> {
         Ok(())
     }
 
-    /// The queue.
-    pub fn sender(&mut self) -> &mut Sender<B> {
-        &mut self.sender
-    }
-
     fn begin_chain(&mut self, now_ms: i64, schema: &dyn Schema) -> Result<(), EncodeError> {
         for (i, group) in schema.groups().into_iter().enumerate() {
             self.declare(now_ms, i == 0, group, &[], &schema.live(group))?;
@@ -117,5 +121,13 @@ impl<B: Backlog> MetricsLane<B> {
         self.encoder.schema(&mut self.scratch, reset, group, retire, add)?;
         self.sender.queue(now_ms, reset, Bytes::copy_from_slice(&self.scratch));
         Ok(())
+    }
+}
+
+impl<B: Backlog> Queue for MetricsLane<B> {
+    type Backlog = B;
+
+    fn sender(&mut self) -> &mut Sender<B> {
+        &mut self.sender
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! In reading order:
 //! - [`spool`]: frames on disk while the collector is away.
-//! - [`lane`]: ticks in, numbered frames out.
+//! - [`lane`]: ticks in, numbered frames out; [`events`]: what happened once, on a lane of its own.
 //! - [`identity`]: the key and the certificate on disk.
 //! - [`link`]: enrolment and the connection to the collector.
 //! - [`run`]: all of it at work.
@@ -11,6 +11,7 @@
 //! - [`exposition`]: the text format, for `once`.
 
 pub mod config;
+pub mod events;
 pub mod exposition;
 pub mod identity;
 pub mod lane;

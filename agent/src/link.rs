@@ -15,7 +15,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pitwatch_shared::control::CloseCode;
@@ -26,8 +26,9 @@ use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
 use self::dial::Dialer;
+use crate::events::EventsLane;
 use crate::identity::{Identity, IdentityError};
-use crate::lane::MetricsLane;
+use crate::lane::{MetricsLane, Queue as _};
 
 /// A connection attempt that takes longer is given up, seconds.
 pub const CONNECT_TIMEOUT_SECS: u64 = 10;
@@ -44,24 +45,47 @@ pub const REFUSED_PAUSE_MS: u64 = 60_000;
 
 const _: () = assert!(KEEP_ALIVE_SECS * 2 < IDLE_TIMEOUT_SECS);
 
-/// A lane shared between the signals and the link, and the bell that says it has news.
+/// A lane shared between who fills it and the link, and the bell that says it has news.
 #[derive(Debug)]
-pub struct SharedLane<B> {
-    lane: Mutex<MetricsLane<B>>,
+pub struct SharedLane<L> {
+    lane: Mutex<L>,
     /// Rung when a frame was queued.
     pub queued: Notify,
 }
 
-impl<B: Backlog> SharedLane<B> {
+impl<L> SharedLane<L> {
     /// Shares a lane.
     #[must_use]
-    pub fn new(lane: MetricsLane<B>) -> Self {
+    pub fn new(lane: L) -> Self {
         Self { lane: Mutex::new(lane), queued: Notify::new() }
     }
 
     /// The lane, for a moment: never held over an await.
-    pub fn lock(&self) -> MutexGuard<'_, MetricsLane<B>> {
+    pub fn lock(&self) -> MutexGuard<'_, L> {
         self.lane.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The agent's lanes.
+#[derive(Debug)]
+pub struct Lanes<B> {
+    /// Ticks.
+    pub metrics: SharedLane<MetricsLane<B>>,
+    /// Events. A collector of an earlier version does not take them: they wait.
+    pub events: SharedLane<EventsLane<B>>,
+}
+
+impl<B: Backlog> Lanes<B> {
+    /// Shares the lanes.
+    #[must_use]
+    pub fn new(metrics: MetricsLane<B>, events: EventsLane<B>) -> Self {
+        Self { metrics: SharedLane::new(metrics), events: SharedLane::new(events) }
+    }
+
+    /// No connection is up.
+    fn disconnected(&self) {
+        self.metrics.lock().sender().disconnected();
+        self.events.lock().sender().disconnected();
     }
 }
 
@@ -149,7 +173,7 @@ impl LinkError {
 pub async fn run<B: Backlog + Send + 'static>(
     config: &LinkConfig,
     mut identity: Identity,
-    lane: &Arc<SharedLane<B>>,
+    lanes: &Lanes<B>,
     stats: &LinkStats,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -157,13 +181,13 @@ pub async fn run<B: Backlog + Send + 'static>(
     let mut backoff = Backoff::default();
     let mut said = String::new();
     loop {
-        let session = session::run(config, &identity, lane, stats, &mut dialer, &mut backoff);
+        let session = session::run(config, &identity, lanes, stats, &mut dialer, &mut backoff);
         let end = tokio::select! {
             end = session => end,
             _ = stop.wait_for(|stop| *stop) => return,
         };
         stats.connected.store(false, Ordering::Relaxed);
-        lane.lock().sender().disconnected();
+        lanes.disconnected();
         let refused = matches!(&end, Err(error) if error.is_refusal());
         let pause_ms = match end {
             Ok(renewed) => {

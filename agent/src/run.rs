@@ -14,9 +14,11 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::config::Config;
+use crate::events::watch::LOOK_EVERY;
+use crate::events::{EventsLane, Happening, Watch};
 use crate::identity::{Identity, IdentityError};
-use crate::lane::{MetricsLane, Schema, SchemaChange};
-use crate::link::{self, LinkConfig, LinkStats, SharedLane};
+use crate::lane::{MetricsLane, Queue, Schema, SchemaChange};
+use crate::link::{self, Lanes, LinkConfig, LinkStats, SharedLane};
 use crate::signals::{AGENT, Now, Runtime, Signals};
 use crate::spool::Spool;
 
@@ -27,6 +29,11 @@ pub const SPILL_AFTER_MS: i64 = 5_000;
 const EXPIRE_EVERY_MS: i64 = 60_000;
 const EPOCH_FILE: &str = "epoch";
 const SPOOL_DIR: &str = "spool";
+const EVENTS_DIR: &str = "events";
+/// Events that may wait in memory while the disk refuses, bytes; on disk; and how long.
+const EVENTS_MEMORY_BYTES: usize = 1024 * 1024;
+const EVENTS_SPOOL_BYTES: u64 = 16 * 1024 * 1024;
+const EVENTS_AGE_MS: i64 = 30 * 24 * 3600 * 1000;
 
 /// Why the agent cannot work.
 #[derive(Debug, thiserror::Error)]
@@ -56,14 +63,22 @@ pub async fn run(config: &Config, stop: watch::Receiver<bool>) -> Result<(), Run
     if spool.damaged_bytes() > 0 {
         warn!(bytes = spool.damaged_bytes(), "the spool's end was damaged and is lost");
     }
-    let epoch = next_epoch(&config.data_dir, spool.next_epoch()).map_err(data)?;
+    let events_dir = config.data_dir.join(EVENTS_DIR);
+    let events_spool = Spool::open(Arc::new(RealDisk), &events_dir, EVENTS_SPOOL_BYTES).map_err(data)?;
+    let spooled_epoch = spool.next_epoch().max(events_spool.next_epoch());
+    let epoch = next_epoch(&config.data_dir, spooled_epoch).map_err(data)?;
     info!(name = identity.name(), collector = %config.collector, epoch, spooled_bytes = spool.bytes(), "starting");
     let limits = SenderLimits {
         memory_bytes: usize::try_from(config.queue.memory_max_bytes).unwrap_or(usize::MAX),
         age_ms: i64::try_from(config.queue.spool_max_age.as_millis()).unwrap_or(i64::MAX),
         ..SenderLimits::default()
     };
-    let lane = Arc::new(SharedLane::new(MetricsLane::new(Sender::new(epoch, limits, spool))));
+    let events_limits =
+        SenderLimits { memory_bytes: EVENTS_MEMORY_BYTES, age_ms: EVENTS_AGE_MS, ..SenderLimits::default() };
+    let lanes = Lanes::new(
+        MetricsLane::new(Sender::new(epoch, limits, spool)),
+        EventsLane::new(Sender::new(epoch, events_limits, events_spool)),
+    );
     let link_config = LinkConfig {
         collector: config.collector.to_string(),
         identity_dir: config.data_dir.clone(),
@@ -71,40 +86,67 @@ pub async fn run(config: &Config, stop: watch::Receiver<bool>) -> Result<(), Run
     };
     let stats = LinkStats::default();
     let signals = Signals::new(&config.signals, &config.labels);
+    let now_ms = Now::read().ts_ms;
+    let mut watch = Watch::new(&config.data_dir, &config.signals.proc_root, &config.signals.root, now_ms);
     let mut stopped = stop.clone();
     tokio::select! {
-        () = link::run(&link_config, identity, &lane, &stats, stop) => {}
-        () = gather(signals, &lane, &stats, &config.data_dir) => {}
+        () = link::run(&link_config, identity, &lanes, &stats, stop) => {}
+        () = gather(signals, &mut watch, &lanes, &stats, &config.data_dir) => {}
         _ = stopped.wait_for(|stop| *stop) => {}
     }
-    let mut lane = lane.lock();
-    let sender = lane.sender();
-    sender.disconnected();
-    let frames = sender.memory_frames();
-    match sender.spill() {
+    watch.stop(Now::read().ts_ms);
+    // An event is on disk as soon as the disk takes it; this is for what it refused.
+    let _ = keep(&lanes.events);
+    let (frames, kept) = keep(&lanes.metrics);
+    match kept {
         Ok(()) => info!(frames, "stopped; what was not acknowledged is on disk"),
         Err(error) => error!(frames, "stopped, but frames could not be kept on disk: {error}"),
     }
     Ok(())
 }
 
-/// Gathers every group at its cadence, for ever.
-async fn gather(mut signals: Signals, lane: &SharedLane<Spool>, stats: &LinkStats, data_dir: &Path) {
+/// Puts on disk what was not acknowledged; gives how many frames waited in memory.
+fn keep<L: Queue>(shared: &SharedLane<L>) -> (usize, io::Result<()>) {
+    let mut lane = shared.lock();
+    let sender = lane.sender();
+    sender.disconnected();
+    (sender.memory_frames(), sender.spill())
+}
+
+/// Gathers every group at its cadence, and looks for events, for ever.
+async fn gather(mut signals: Signals, watch: &mut Watch, lanes: &Lanes<Spool>, stats: &LinkStats, data_dir: &Path) {
+    let mut look_due = Instant::now();
     let mut clocks: Vec<GroupClock> =
         signals.groups().iter().map(|group| GroupClock::new(group.id, group.cadence)).collect();
     let mut upkeep = Upkeep::default();
     loop {
         let Some(next) = clocks.iter().map(|clock| clock.due).min() else { return };
+        let next = next.min(look_due);
         tokio::time::sleep_until(next.into()).await;
         for clock in clocks.iter_mut().filter(|clock| clock.due <= Instant::now()) {
             clock.advance();
             if clock.group == AGENT {
-                signals.set_runtime(runtime(lane, stats));
+                signals.set_runtime(runtime(lanes, stats));
             }
-            tick(&mut signals, clock.group, lane);
+            tick(&mut signals, clock.group, &lanes.metrics);
         }
-        lane.queued.notify_one();
-        upkeep.run(lane, stats, data_dir);
+        lanes.metrics.queued.notify_one();
+        if look_due <= Instant::now() {
+            look_due = Instant::now() + LOOK_EVERY;
+            report(&watch.look(Now::read().ts_ms), lanes);
+        }
+        upkeep.run(lanes, stats, data_dir);
+    }
+}
+
+/// Puts what happened into the events lane.
+fn report(happenings: &[Happening], lanes: &Lanes<Spool>) {
+    for happening in happenings {
+        info!(kind = happening.kind.as_str(), "{}", happening.summary);
+        lanes.events.lock().report(Now::read().ts_ms, happening);
+    }
+    if !happenings.is_empty() {
+        lanes.events.queued.notify_one();
     }
 }
 
@@ -129,7 +171,7 @@ impl GroupClock {
     }
 }
 
-fn tick(signals: &mut Signals, group: GroupId, lane: &SharedLane<Spool>) {
+fn tick(signals: &mut Signals, group: GroupId, lane: &SharedLane<MetricsLane<Spool>>) {
     let now = Now::read();
     signals.gather(group, now);
     let mut lane = lane.lock();
@@ -159,8 +201,12 @@ impl Schema for Signals {
     }
 }
 
-fn runtime(lane: &SharedLane<Spool>, stats: &LinkStats) -> Runtime {
-    let mut lane = lane.lock();
+fn runtime(lanes: &Lanes<Spool>, stats: &LinkStats) -> Runtime {
+    let (events, events_dropped) = {
+        let lane = lanes.events.lock();
+        (lane.counts(), lane.dropped())
+    };
+    let mut lane = lanes.metrics.lock();
     let sender = lane.sender();
     let counts = sender.stats();
     Runtime {
@@ -171,6 +217,8 @@ fn runtime(lane: &SharedLane<Spool>, stats: &LinkStats) -> Runtime {
         frames: counts.queued,
         frames_acked: counts.acked,
         frames_dropped: counts.dropped() + sender.backlog().dropped(),
+        events,
+        events_dropped,
         udp_sent_bytes: stats.udp_sent_bytes.load(Ordering::Relaxed),
         udp_received_bytes: stats.udp_received_bytes.load(Ordering::Relaxed),
     }
@@ -185,9 +233,20 @@ struct Upkeep {
 }
 
 impl Upkeep {
-    fn run(&mut self, lane: &SharedLane<Spool>, stats: &LinkStats, data_dir: &Path) {
+    fn run(&mut self, lanes: &Lanes<Spool>, stats: &LinkStats, data_dir: &Path) {
         let now_ms = Now::read().ts_ms;
-        let mut lane = lane.lock();
+        let expire = now_ms.saturating_sub(self.expired_ms) >= EXPIRE_EVERY_MS;
+        let events_epoch = {
+            let mut lane = lanes.events.lock();
+            let sender = lane.sender();
+            if expire {
+                sender.expire(now_ms);
+                // What the disk refused when it came.
+                let _ = sender.spill();
+            }
+            sender.epoch()
+        };
+        let mut lane = lanes.metrics.lock();
         let sender = lane.sender();
         let waited_ms = sender.oldest_in_memory_ms().map_or(0, |oldest_ms| now_ms.saturating_sub(oldest_ms));
         if waited_ms >= SPILL_AFTER_MS && sender.memory_frames() > 0 {
@@ -200,12 +259,12 @@ impl Upkeep {
             }
             self.spill_failed = failed;
         }
-        if now_ms.saturating_sub(self.expired_ms) >= EXPIRE_EVERY_MS {
+        if expire {
             self.expired_ms = now_ms;
             sender.expire(now_ms);
         }
         // The sender moved on because the collector knew a later epoch: so must the next start.
-        let epoch = sender.epoch();
+        let epoch = sender.epoch().max(events_epoch);
         if self.epoch != 0 && epoch != self.epoch {
             warn!(epoch, "the collector knows later frames of this agent than its own data: numbering anew");
             let _ = save_epoch(data_dir, epoch);

@@ -122,7 +122,7 @@ pub struct Group {
 }
 
 /// Every metric that the agent can give, by the group that gives it.
-pub static REGISTRY: [(GroupId, &[Metric]); 22] = [
+pub static REGISTRY: [(GroupId, &[Metric]); 23] = [
     (VITALS, &cpu::METRICS),
     (VITALS, &memory::MEMINFO),
     (VITALS, &memory::VMSTAT),
@@ -145,6 +145,7 @@ pub static REGISTRY: [(GroupId, &[Metric]); 22] = [
     (FACTS, &facts::OS),
     (AGENT, &agent::METRICS),
     (AGENT, &agent::RUNTIME),
+    (AGENT, &agent::EVENTS),
 ];
 
 /// What is known of the metric called `name`.

@@ -15,7 +15,7 @@
 //! - `preview`: what rules would have done; taking rule files anew.
 //! - `v2`: Alertmanager's endpoints; `people`: acknowledgements and incidents; `act`: links in messages.
 //! - `write`: remote write in.
-//! - `hosts`, `agents`, `tokens`, `status`: the collector's own.
+//! - `hosts`, `events`, `agents`, `tokens`, `status`: the collector's own.
 //! - `page`: what a browser sees; `runbooks`: what stock alerts mean.
 
 mod act;
@@ -23,6 +23,7 @@ mod agents;
 mod ast;
 mod auth;
 mod envelope;
+mod events;
 mod federate;
 mod help;
 mod hosts;
@@ -172,6 +173,7 @@ pub fn router(app: App) -> Router {
         .route("/api/v1/pitwatch/incidents", get(people::incidents))
         .route("/api/v1/pitwatch/incidents/{id}", get(people::incident))
         .route("/api/v1/pitwatch/silences/preview", post(people::preview))
+        .route("/api/v1/pitwatch/events", get(events::list))
         .route("/api/v1/pitwatch/status", get(status::status))
         .route("/api/v2/silences", get(v2::silences).merge(post(v2::set_silence).route_layer(guard(Role::Operator))))
         .route(

@@ -80,6 +80,8 @@ pub struct HistoryConfig {
     pub retention_minutes: Duration,
     /// How long what remains of them by the hour.
     pub retention_hours: Duration,
+    /// How long events.
+    pub retention_events: Duration,
     /// How much of samples.
     pub retention_bytes: Option<u64>,
     /// Time that one block covers at most.
@@ -301,6 +303,7 @@ fn history(mut section: Section<'_>, reader: &mut Reader<'_>) -> HistoryConfig {
     let retention = section.duration(reader, "retention", RETENTION_RANGE);
     let retention_minutes = section.duration(reader, "retention_1m", RETENTION_RANGE);
     let retention_hours = section.duration(reader, "retention_1h", RETENTION_RANGE);
+    let retention_events = section.duration(reader, "retention_events", RETENTION_RANGE);
     let retention_bytes = section.bytes(reader, "retention_max", RETENTION_BYTES_RANGE);
     let block_span = section.duration(reader, "block_span", BLOCK_SPAN_RANGE);
     let head = section.bytes(reader, "head_max", HEAD_RANGE);
@@ -309,6 +312,7 @@ fn history(mut section: Section<'_>, reader: &mut Reader<'_>) -> HistoryConfig {
         retention: retention.unwrap_or(30 * DAY),
         retention_minutes: retention_minutes.unwrap_or(365 * DAY),
         retention_hours: retention_hours.unwrap_or(5 * 365 * DAY),
+        retention_events: retention_events.unwrap_or(365 * DAY),
         retention_bytes,
         block_span: block_span.unwrap_or(Duration::from_secs(2 * 3600)),
         head_max_bytes: head.unwrap_or(1024 * MIB),

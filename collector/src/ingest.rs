@@ -59,8 +59,8 @@ pub enum Event {
         session: u64,
         /// Where acks and faults go.
         progress: watch::Sender<Progress>,
-        /// Where each lane resumes.
-        reply: oneshot::Sender<Resume>,
+        /// Where each of [`LANES`] resumes.
+        reply: oneshot::Sender<[Resume; LANES.len()]>,
     },
     /// A frame arrived.
     Frame(Arrived),
@@ -122,11 +122,14 @@ pub struct Rows {
     pub reply: oneshot::Sender<RowsAppended>,
 }
 
-/// How far a session's lane has come.
+/// The lanes that are kept; [`Progress::durable`] is in this order.
+pub const LANES: [Lane; 2] = [Lane::Metrics, Lane::Events];
+
+/// How far a session's lanes have come.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Progress {
-    /// Everything up to here is durable.
-    pub durable: Option<Mark>,
+    /// Everything of each of [`LANES`] up to here is durable.
+    pub durable: [Option<Mark>; LANES.len()],
     /// The session is at fault: close it, with this reason.
     pub fault: Option<String>,
 }
@@ -138,10 +141,14 @@ pub struct LaneCounters {
     pub frames: AtomicU64,
     /// Samples stored.
     pub samples: AtomicU64,
+    /// Events stored.
+    pub events: AtomicU64,
     /// Payload bytes stored.
     pub bytes: AtomicU64,
     /// Frames that the agent dropped at its limits, by the gaps in their numbers.
     pub lost_frames: AtomicU64,
+    /// Of them, events.
+    pub lost_events: AtomicU64,
     /// When the last frame was stored, milliseconds since the Unix epoch; 0 before the first.
     pub last_frame_ms: AtomicU64,
 }
@@ -307,7 +314,7 @@ impl Worker {
     fn take(&mut self, event: Event) -> Option<oneshot::Sender<()>> {
         match event {
             Event::Open { source, session, progress, reply } => {
-                let resume = self.core.open(&source, session);
+                let resume = LANES.map(|lane| self.core.open(&source, lane, session));
                 // Openings may arrive out of order: the newest connection is the one that hears of acks.
                 if self.sessions.get(&source).is_none_or(|known| known.number < session) {
                     self.sessions.insert(source, Session { number: session, progress });
@@ -342,7 +349,11 @@ impl Worker {
                 counters.frames.fetch_add(1, Ordering::Relaxed);
                 counters.samples.fetch_add(stored.samples, Ordering::Relaxed);
                 counters.bytes.fetch_add(frame.payload.len() as u64, Ordering::Relaxed);
+                counters.events.fetch_add(stored.events, Ordering::Relaxed);
                 counters.lost_frames.fetch_add(stored.lost_frames, Ordering::Relaxed);
+                if frame.lane == Lane::Events {
+                    counters.lost_events.fetch_add(stored.lost_frames, Ordering::Relaxed);
+                }
                 counters.last_frame_ms.store(unix_ms().unsigned_abs(), Ordering::Relaxed);
             }
             Ok(None) => {}
@@ -402,9 +413,10 @@ impl Worker {
                 self.stats.commit_us.fetch_add(spent_us, Ordering::Relaxed);
                 let was_refusing = std::mem::take(&mut self.refusing);
                 self.stalled_samples = 0;
-                for (source, mark) in acks {
-                    if let Some(session) = self.sessions.get(&source) {
-                        session.progress.send_modify(|progress| progress.durable = Some(mark));
+                for (source, lane, mark) in acks {
+                    let at = LANES.iter().position(|known| *known == lane);
+                    if let (Some(session), Some(at)) = (self.sessions.get(&source), at) {
+                        session.progress.send_modify(|progress| progress.durable[at] = Some(mark));
                     }
                 }
                 for (reply, appended) in self.replies.drain(..) {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use pitwatch_disk::{Disk, RealDisk};
 use pitwatch_history::History;
+use pitwatch_history::logs::LogConfig;
 use pitwatch_promql::EngineOptions;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
@@ -76,6 +77,7 @@ pub(crate) fn history_config(config: &Config) -> pitwatch_history::Config {
         retention_minutes: Some(config.history.retention_minutes),
         retention_hours: Some(config.history.retention_hours),
         retention_bytes: config.history.retention_bytes,
+        logs: LogConfig { retention_age: Some(config.history.retention_events), ..LogConfig::default() },
         ..pitwatch_history::Config::default()
     }
 }

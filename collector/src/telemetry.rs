@@ -179,6 +179,11 @@ impl Telemetry {
         counter(all, "pitwatch_collector_compaction_bytes_total", stats.compacted_bytes as f64);
         counter(all, "pitwatch_collector_blocks_deleted_total", stats.blocks_deleted as f64);
         counter(all, "pitwatch_collector_corruptions_total", stats.corruptions as f64);
+        counter(all, "pitwatch_collector_events_total", stats.events_appended as f64);
+        counter(all, "pitwatch_collector_events_refused_total", stats.events_refused as f64);
+        gauge(all, "pitwatch_collector_log_files", stats.log_files as f64);
+        gauge(all, "pitwatch_collector_log_bytes", stats.log_bytes as f64);
+        gauge(all, "pitwatch_collector_log_head_bytes", stats.log_head_bytes as f64);
         if let Ok(free) = self.disk.free_bytes(&self.data_dir) {
             gauge(all, "pitwatch_collector_disk_free_bytes", free as f64);
         }
@@ -261,6 +266,8 @@ impl Telemetry {
         push("pitwatch_collector_agent_clock_skew_seconds", MetricType::Gauge, skew_secs);
         push("pitwatch_collector_agent_lost_frames_total", MetricType::Counter, load(&counters.lost_frames));
         push("pitwatch_collector_agent_samples_total", MetricType::Counter, load(&counters.samples));
+        push("pitwatch_collector_agent_events_total", MetricType::Counter, load(&counters.events));
+        push("pitwatch_collector_agent_lost_events_total", MetricType::Counter, load(&counters.lost_events));
     }
 }
 

@@ -6,6 +6,7 @@
 //! - [`codec`]: lane frames: schema frames and sample frames, encoder and decoder.
 //! - [`wire`]: bincode's format, the one place that knows which library writes it.
 //! - [`control`]: the messages of the control stream and of enrolment.
+//! - [`events`]: what happened on a host, as a frame and as a line of history.
 //! - [`delivery`]: the sender's and the receiver's state machines, sans-IO.
 //! - [`identity`]: fingerprints, enrolment tokens, certificates.
 //! - [`settings`]: configuration files: every mistake at once, each with its line.
@@ -13,6 +14,7 @@
 pub mod codec;
 pub mod control;
 pub mod delivery;
+pub mod events;
 pub mod identity;
 pub mod limits;
 pub mod model;

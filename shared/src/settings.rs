@@ -117,7 +117,7 @@ impl<'t> Section<'t> {
                 }
             }
         });
-        Section::new(key, table.unwrap_or_default())
+        Section::new(&self.key(key), table.unwrap_or_default())
     }
 
     /// The value at `key`, read by `parse`; `None` if there is none or it is wrong, which is noted.
@@ -202,6 +202,34 @@ impl<'t> Section<'t> {
             let bytes = units::bytes(text).ok_or_else(|| format!("{text:?} is no size"))?;
             if (least..=most).contains(&bytes) { Ok(bytes) } else { Err(format!("{text:?} is out of range")) }
         })
+    }
+
+    /// The strings of the array at `key`, each read by `parse`; those that are wrong are noted and left out.
+    pub fn list<T>(
+        &mut self,
+        reader: &mut Reader<'_>,
+        key: &'static str,
+        allowed: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Vec<T> {
+        let Some(value) = self.take(key) else { return Vec::new() };
+        let DeValue::Array(items) = value.get_ref() else {
+            let what = wrong_type(value.get_ref(), &format!("an array of strings: {allowed}"));
+            reader.note(Some(value.span()), self.key(key), what);
+            return Vec::new();
+        };
+        let mut list = Vec::new();
+        for item in items {
+            let parsed = match item.get_ref() {
+                DeValue::String(text) => parse(text).map_err(|wrong| format!("{wrong}; {allowed}")),
+                other => Err(wrong_type(other, &format!("a string: {allowed}"))),
+            };
+            match parsed {
+                Ok(item) => list.push(item),
+                Err(what) => reader.note(Some(item.span()), self.key(key), what),
+            }
+        }
+        list
     }
 
     /// Every key of a table whose keys are the operator's own, with its text.

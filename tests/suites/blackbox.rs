@@ -9,6 +9,7 @@
 //! - `away`: the collector is not there for a while.
 //! - `backup`: backup, restore, verify.
 //! - `damage`: torn and flipped bytes.
+//! - `events`: what happened on a host, told once.
 //! - `loss`: packets lost, doubled and out of order.
 //! - `alerts`: webhooks, restarts, agents that fall silent.
 //! - `dashboards`: other people's dashboards and rule packs over a real agent's series.
@@ -35,6 +36,8 @@ mod damage;
 mod dashboards;
 #[path = "blackbox/disk.rs"]
 mod disk;
+#[path = "blackbox/events.rs"]
+mod events;
 #[path = "blackbox/identity.rs"]
 mod identity;
 #[path = "blackbox/kills.rs"]

@@ -1,6 +1,5 @@
 //! One connection from hello to its end.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,8 +17,9 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::dial::Dialer;
-use super::{Backoff, CONNECT_TIMEOUT_SECS, LinkConfig, LinkError, LinkStats, SharedLane, closed};
+use super::{Backoff, CONNECT_TIMEOUT_SECS, Lanes, LinkConfig, LinkError, LinkStats, SharedLane, closed};
 use crate::identity::{Identity, Request};
+use crate::lane::Queue;
 
 /// Bytes written to the stream at a time.
 const WRITE_BYTES: usize = 64 * 1024;
@@ -32,7 +32,7 @@ const RENEW_RETRY_SECS: u64 = 300;
 pub(super) async fn run<B: Backlog>(
     config: &LinkConfig,
     identity: &Identity,
-    lane: &Arc<SharedLane<B>>,
+    lanes: &Lanes<B>,
     stats: &LinkStats,
     dialer: &mut Dialer,
     backoff: &mut Backoff,
@@ -40,7 +40,7 @@ pub(super) async fn run<B: Backlog>(
     let trust = Trust::Authority(identity.authority());
     let connection = dialer.connect(&config.collector, trust, Some(identity.credentials()), ALPN).await?;
     let mut traffic = Traffic { connection: connection.clone(), stats, sent: 0, received: 0 };
-    let result = converse(config, identity, lane, stats, backoff, &connection, &mut traffic).await;
+    let result = converse(config, identity, lanes, stats, backoff, &connection, &mut traffic).await;
     traffic.count();
     let (code, reason) = match &result {
         Ok(_) => (CloseCode::Stopping, "reconnecting with a renewed certificate".to_owned()),
@@ -54,7 +54,7 @@ pub(super) async fn run<B: Backlog>(
 async fn converse<B: Backlog>(
     config: &LinkConfig,
     identity: &Identity,
-    lane: &Arc<SharedLane<B>>,
+    lanes: &Lanes<B>,
     stats: &LinkStats,
     backoff: &mut Backoff,
     connection: &Connection,
@@ -62,26 +62,53 @@ async fn converse<B: Backlog>(
 ) -> Result<Identity, LinkError> {
     let (mut control, mut answers) = connection.open_bi().await.map_err(closed)?;
     let (welcome, skew_ms) = greet(config, &mut control, &mut answers, connection).await?;
-    let resume = welcome.lanes.iter().find(|resume| resume.lane == Lane::Metrics as u8);
-    let resume = resume.copied().unwrap_or(LaneResume { lane: 0, durable: None, chain_known: false });
-    let mut stream = connection.open_uni().await.map_err(closed)?;
-    stream.write_all(&[Lane::Metrics as u8]).await.map_err(|_| lost(connection))?;
-
-    let durable = resume.durable.map(|(epoch, seq)| Mark { epoch, seq });
-    lane.lock().sender().connected(durable, resume.chain_known);
-    lane.queued.notify_one();
+    let resume = |lane: Lane| welcome.lanes.iter().find(|resume| resume.lane == lane as u8).copied();
+    let metrics = resume(Lane::Metrics).unwrap_or(LaneResume { lane: 0, durable: None, chain_known: false });
+    let mut metrics_stream = begin(Lane::Metrics, &lanes.metrics, metrics, connection).await?;
+    let mut events_stream = match resume(Lane::Events) {
+        Some(resume) => Some(begin(Lane::Events, &lanes.events, resume, connection).await?),
+        None => None,
+    };
     backoff.succeeded(welcome.reconnect_spread_ms);
     stats.sessions.fetch_add(1, Ordering::Relaxed);
     stats.connected.store(true, Ordering::Relaxed);
-    info!(collector = %connection.remote_address(), resume = ?durable, clock_skew_ms = skew_ms, "connected");
+    info!(collector = %connection.remote_address(), resume = ?metrics.durable, clock_skew_ms = skew_ms, "connected");
 
     let (requests, wanted) = mpsc::channel(1);
     tokio::select! {
-        error = send_frames(lane, &mut stream, connection) => Err(error),
+        error = send_frames(&lanes.metrics, &mut metrics_stream, connection) => Err(error),
+        error = async {
+            match &mut events_stream {
+                Some(stream) => send_frames(&lanes.events, stream, connection).await,
+                None => std::future::pending().await,
+            }
+        } => Err(error),
         error = send_control(wanted, &mut control, connection) => Err(error),
         error = traffic.watch() => Err(error),
-        end = hear(config, identity, lane, &mut answers, connection, &requests) => end,
+        end = hear(config, identity, lanes, &mut answers, connection, &requests) => end,
     }
+}
+
+/// Opens the stream of a lane and tells its queue where to go on.
+async fn begin<L: Queue>(
+    lane: Lane,
+    shared: &SharedLane<L>,
+    resume: LaneResume,
+    connection: &Connection,
+) -> Result<SendStream, LinkError> {
+    let mut stream = connection.open_uni().await.map_err(closed)?;
+    stream.write_all(&[lane as u8]).await.map_err(|_| lost(connection))?;
+    let durable = resume.durable.map(|(epoch, seq)| Mark { epoch, seq });
+    shared.lock().sender().connected(durable, resume.chain_known);
+    shared.queued.notify_one();
+    Ok(stream)
+}
+
+/// The collector has everything of a lane up to a mark.
+fn acked<L: Queue>(shared: &SharedLane<L>, mark: Mark) -> Result<(), LinkError> {
+    shared.lock().sender().acked(mark).map_err(|error| LinkError::Protocol(error.to_string()))?;
+    shared.queued.notify_one();
+    Ok(())
 }
 
 /// Hello and welcome; gives the agent's clock error against the collector's as well.
@@ -112,7 +139,7 @@ async fn greet(
 }
 
 /// Sends what the window lets out, for ever.
-async fn send_frames<B: Backlog>(lane: &SharedLane<B>, stream: &mut SendStream, connection: &Connection) -> LinkError {
+async fn send_frames<L: Queue>(lane: &SharedLane<L>, stream: &mut SendStream, connection: &Connection) -> LinkError {
     let mut writer = FrameWriter::new();
     let mut bytes = Vec::new();
     loop {
@@ -150,7 +177,7 @@ async fn send_control(
 async fn hear<B: Backlog>(
     config: &LinkConfig,
     identity: &Identity,
-    lane: &SharedLane<B>,
+    lanes: &Lanes<B>,
     answers: &mut RecvStream,
     connection: &Connection,
     requests: &mpsc::Sender<Vec<u8>>,
@@ -171,11 +198,11 @@ async fn hear<B: Backlog>(
         loop {
             tokio::select! {
                 message = messages.recv() => match message {
-                    Some(ToAgent::Ack { lane: byte, epoch, seq }) if byte == Lane::Metrics as u8 => {
-                        lane.lock().sender().acked(Mark { epoch, seq }).map_err(|error| LinkError::Protocol(error.to_string()))?;
-                        lane.queued.notify_one();
-                    }
-                    Some(ToAgent::Ack { lane, .. }) => return Err(LinkError::Protocol(format!("an ack for lane {lane}"))),
+                    Some(ToAgent::Ack { lane, epoch, seq }) => match Lane::from_byte(lane) {
+                        Some(Lane::Metrics) => acked(&lanes.metrics, Mark { epoch, seq })?,
+                        Some(Lane::Events) => acked(&lanes.events, Mark { epoch, seq })?,
+                        _ => return Err(LinkError::Protocol(format!("an ack for lane {lane}"))),
+                    },
                     Some(ToAgent::Renewed(issued)) => {
                         let Some(request) = request.take() else {
                             return Err(LinkError::Protocol("a certificate that was not asked for".into()));

@@ -9,6 +9,7 @@ use super::parse;
 use super::source::{HeldFile, Pass, SourceError};
 use super::table::Handle;
 use super::{Failures, GROUPS};
+use crate::events::{EventCounts, EventKind};
 
 /// What the run loop counts and hands in with [`super::Signals::set_runtime`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -27,6 +28,10 @@ pub struct Runtime {
     pub frames_acked: u64,
     /// Frames dropped so far at a limit, the oldest first.
     pub frames_dropped: u64,
+    /// Events so far by kind, those that were dropped among them.
+    pub events: EventCounts,
+    /// Events that were dropped at a limit.
+    pub events_dropped: u64,
     /// UDP payload bytes sent to the collector so far.
     pub udp_sent_bytes: u64,
     /// UDP payload bytes received from the collector so far.
@@ -73,7 +78,7 @@ pub(super) static METRICS: [Metric; 7] = [
 ];
 
 /// What the run loop counts, in the order of [`values`].
-pub(super) static RUNTIME: [Metric; 9] = [
+pub(super) static RUNTIME: [Metric; 10] = [
     Metric::gauge("pitwatch_agent_connected", "", RUN, "Whether the agent is connected to its collector."),
     Metric::counter("pitwatch_agent_reconnects_total", "connections", RUN, "Connections lost."),
     Metric::gauge("pitwatch_agent_queue_bytes", "bytes", RUN, "Frames in memory that are not acknowledged."),
@@ -88,7 +93,22 @@ pub(super) static RUNTIME: [Metric; 9] = [
         RUN,
         "UDP payload received from the collector.",
     ),
+    Metric::counter(
+        "pitwatch_agent_events_dropped_total",
+        "events",
+        RUN,
+        "Events dropped: too many at once, or at a limit of the queue.",
+    ),
 ];
+
+/// Events by kind. Every kind is there from the agent's first tick on, at 0, so that its first event is an increase.
+pub(super) static EVENTS: [Metric; 1] = [Metric::counter(
+    "pitwatch_events_total",
+    "events",
+    "the agent's events lane",
+    "Events of this host; `pitwatch events` shows them.",
+)
+.by(&["kind", "severity"])];
 
 fn values(runtime: &Runtime) -> [f64; RUNTIME.len()] {
     [
@@ -101,6 +121,7 @@ fn values(runtime: &Runtime) -> [f64; RUNTIME.len()] {
         runtime.frames_dropped as f64,
         runtime.udp_sent_bytes as f64,
         runtime.udp_received_bytes as f64,
+        runtime.events_dropped as f64,
     ]
 }
 
@@ -111,6 +132,9 @@ pub(super) struct Agent {
     pub(super) runtime: Option<Runtime>,
     handles: [Handle; 4],
     runtime_handles: [Handle; RUNTIME.len()],
+    event_handles: [Handle; EventKind::ALL.len()],
+    /// The counts of events were given once, as 0.
+    began_events: bool,
 }
 
 impl Agent {
@@ -121,6 +145,8 @@ impl Agent {
             runtime: None,
             handles: Default::default(),
             runtime_handles: Default::default(),
+            event_handles: Default::default(),
+            began_events: false,
         }
     }
 
@@ -143,6 +169,11 @@ impl Agent {
         if let Some(runtime) = &self.runtime {
             for ((handle, metric), value) in self.runtime_handles.iter_mut().zip(&RUNTIME).zip(values(runtime)) {
                 sink.set(handle, metric, &[], Some(value));
+            }
+            let began = std::mem::replace(&mut self.began_events, true);
+            for ((handle, kind), count) in self.event_handles.iter_mut().zip(EventKind::ALL).zip(runtime.events) {
+                let labels = [("kind", kind.as_str()), ("severity", kind.severity().as_str())];
+                sink.set(handle, &EVENTS[0], &labels, Some(if began { count as f64 } else { 0.0 }));
             }
         }
         let text = self.statm.read(pass.buffer, &mut sink.malformed)?.unwrap_or_default();

@@ -187,6 +187,22 @@ pub(crate) struct Receiver {
 }
 
 #[derive(Clone, Debug, Deserialize)]
+pub(crate) struct EventsData {
+    pub(crate) events: Vec<Event>,
+    pub(crate) more: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Event {
+    pub(crate) time_ms: i64,
+    pub(crate) host: String,
+    pub(crate) kind: String,
+    pub(crate) severity: String,
+    pub(crate) summary: String,
+    pub(crate) labels: Labels,
+}
+
+#[derive(Clone, Debug, Deserialize)]
 pub(crate) struct RulesData {
     pub(crate) groups: Vec<RuleGroup>,
 }

@@ -36,6 +36,17 @@ Examples:
 
 Times: now, -5m (ago), seconds since 1970, or a date such as 2026-03-01T02:14:00Z or '2026-03-01 02:14'.";
 
+const EVENTS_EXAMPLES: &str = "\
+Examples:
+  pitwatch events                                  the last 100 of the last week
+  pitwatch events --host db-eu-3 --since 2h
+  pitwatch events --kind oom_kill --kind disk_error --since 30d -o csv
+  pitwatch events --severity critical -o json | jq '.data.events[].summary'
+
+Kinds: reboot, oom_kill, disk_error, clock_step, filesystem_readonly, unit_failed, unit_recovered,
+process_started, process_stopped, process_crashed, process_oom_killed, config_refused, config_reloaded, self_limit.
+In rules: increase(pitwatch_events_total{kind=\"oom_kill\"}[5m]) > 0";
+
 const TOKEN_EXAMPLES: &str = "\
 Examples:
   pitwatch token create --name db-eu-3             one agent may enrol, as db-eu-3, within 1 h
@@ -115,6 +126,9 @@ pub(crate) enum Command {
     /// Check an alertmanager.yml, and see who would hear of an alert, without a collector
     #[command(subcommand)]
     Routes(RoutesCommand),
+    /// List what happened on hosts, the newest first: reboots, OOM kills, disk errors, units and processes that failed
+    #[command(after_help = EVENTS_EXAMPLES)]
+    Events(EventsArgs),
     /// List the rules and how their last evaluation went; check, test and preview rule files
     #[command(after_help = RULES_EXAMPLES)]
     Rules(RulesArgs),
@@ -215,6 +229,31 @@ pub(crate) struct PreviewArgs {
     /// How to write the list
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = ListFormat::Table)]
     pub(crate) output: ListFormat,
+}
+
+/// Arguments of `events`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct EventsArgs {
+    /// Of this host only; may be given again
+    #[arg(long, value_name = "HOST")]
+    pub(crate) host: Vec<String>,
+    /// Of this kind only; may be given again
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kind: Vec<String>,
+    /// Of this severity only; may be given again
+    #[arg(long, value_name = "SEVERITY", value_parser = ["info", "warning", "critical"])]
+    pub(crate) severity: Vec<String>,
+    /// Not before this: 2h (ago), or a time
+    #[arg(long, value_name = "TIME", default_value = "7d", allow_hyphen_values = true)]
+    pub(crate) since: Option<String>,
+    /// Not after this
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) until: Option<String>,
+    /// Most events
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    pub(crate) limit: u32,
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
 }
 
 /// Arguments of `alerts`.

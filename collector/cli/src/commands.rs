@@ -2,6 +2,7 @@
 
 mod agents;
 mod alerts;
+mod events;
 mod hosts;
 mod incidents;
 mod query;
@@ -78,6 +79,7 @@ pub(crate) async fn run(command: &Command, client: &Client, screen: &Screen) -> 
         Command::Silence(command) => silences::run(command, client, screen).await,
         Command::Incidents(args) => incidents::run(args, client, screen).await,
         Command::Routes(_) => Ok(alone(command).unwrap_or_default()),
+        Command::Events(args) => events::run(args, client, screen).await,
         Command::Rules(args) => match &args.command {
             None => list(args.list, client.get(&["api", "v1", "rules"]).await?, screen, rules::arrange),
             Some(RulesCommand::Preview(args)) => rules::preview::run(args, client, screen).await,

@@ -60,7 +60,7 @@ impl Appender {
         let mut appender =
             Self { history, ingest, noted_segment: wal.last(), wal, head_begun_ms: None, compacted_ms: None };
         for source in appender.ingest.sources_mut() {
-            source.durable = source.taken;
+            source.settle();
             // Parts of the log may be lost: what comes next builds on nothing before it.
             source.rows.is_known = false;
         }
@@ -87,6 +87,7 @@ impl Appender {
             Ok(appended) => {
                 count(&counters.frames_appended);
                 counters.samples_appended.fetch_add(appended.samples, Ordering::Relaxed);
+                counters.events_appended.fetch_add(appended.events, Ordering::Relaxed);
                 counters.wal_pending_bytes.store(self.wal.pending_bytes(), Ordering::Relaxed);
             }
             Err(_) => count(&counters.frames_rejected),
@@ -142,13 +143,10 @@ impl Appender {
     /// The last durable frame of a source's lane.
     #[must_use]
     pub fn mark(&self, source: &SourceName, lane: Lane) -> Option<Mark> {
-        if lane != Lane::Metrics {
-            return None;
-        }
-        self.ingest.source(source)?.durable
+        self.ingest.source(source)?.marks(lane)?.durable
     }
 
-    /// Whether the lane's next frame must begin a chain.
+    /// Whether the lane's next frame must begin a chain; every frame of the events lane does.
     #[must_use]
     pub fn needs_chain(&self, source: &SourceName, lane: Lane) -> bool {
         lane != Lane::Metrics || self.ingest.source(source).is_none_or(|source| !source.has_chain())
@@ -156,7 +154,7 @@ impl Appender {
 
     /// Every source with its last durable frame of the metrics lane.
     pub fn sources(&self) -> impl Iterator<Item = (&SourceName, Option<Mark>)> {
-        self.ingest.sources().map(|source| (source.name(), source.durable))
+        self.ingest.sources().map(|source| (source.name(), source.metrics.durable))
     }
 
     /// Forgets a source's marks and slots; its samples stay until retention. Durable with the next commit.
@@ -174,6 +172,7 @@ impl Appender {
     /// The log cannot be rotated. Nothing is lost; a later call tries again.
     pub fn maintain(&mut self, now_ms: i64) -> Result<Option<Job>, CommitError> {
         self.history.retain(now_ms, &self.ingest);
+        self.history.logs.retain(now_ms);
         let waiting = read(&self.history.view).frozen.clone();
         if let Some(job) = waiting.and_then(|frozen| SealJob::claim(&self.history, frozen, now_ms)) {
             return Ok(Some(Job::Seal(job)));
@@ -188,7 +187,8 @@ impl Appender {
         self.head_begun_ms = Some(begun_ms);
         let due = windows.of(now_ms) > windows.of(begun_ms)
             || bytes >= config.head_max_bytes
-            || self.wal.bytes() >= config.wal_max_bytes;
+            || self.wal.bytes() >= config.wal_max_bytes
+            || self.history.logs.is_due();
         if due && let Some(job) = self.seal(now_ms)? {
             return Ok(Some(Job::Seal(job)));
         }
@@ -223,6 +223,7 @@ impl Appender {
         self.note_segment();
         self.head_begun_ms = Some(now_ms);
         let Some(last_segment) = last_segment else { return Ok(None) };
+        self.history.logs.freeze(last_segment);
         let frozen = {
             let mut view = write(&self.history.view);
             let taken = view.heads.iter().map(|(id, head)| {
@@ -245,20 +246,23 @@ impl Appender {
     }
 
     fn take(&mut self, name: &SourceName, lane: Lane, mark: Mark, payload: &[u8]) -> Result<Appended, Reject> {
-        if lane != Lane::Metrics {
-            return Err(Reject::Lane(lane));
-        }
         let known = self.ingest.id(name);
         // A source is only declared with its first frame that is one.
-        let check = match known {
-            Some(id) => self.ingest.check(id, mark, payload)?,
-            None => Ingest::check_first(mark, payload)?,
+        let check = match (lane, known) {
+            (Lane::Metrics, Some(id)) => self.ingest.check(id, mark, payload)?,
+            (Lane::Metrics, None) => Ingest::check_first(mark, payload)?,
+            (Lane::Events, id) => self.ingest.check_event(id, mark, payload)?,
+            (Lane::Logs, _) => return Err(Reject::Lane(lane)),
         };
         if matches!(check, Check::Duplicate) {
             return Ok(Appended { duplicate: true, ..Appended::default() });
         }
         let id = known.unwrap_or_else(|| self.ingest.declare(name));
-        let appended = self.ingest.take(id, mark, payload).inspect_err(|_| {
+        let taken = match lane {
+            Lane::Events => Ok(self.ingest.take_event(id, mark, payload, true)),
+            _ => self.ingest.take(id, mark, payload),
+        };
+        let appended = taken.inspect_err(|_| {
             if known.is_none() {
                 self.ingest.forget(id);
             }

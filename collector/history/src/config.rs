@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::logs::LogConfig;
 use crate::rollup::Resolution;
 use crate::window::Windows;
 
@@ -33,6 +34,8 @@ pub struct Config {
     pub series_by_rows_max: usize,
     /// Most series of all sources in the head.
     pub series_total_max: usize,
+    /// What may be chosen about lines.
+    pub logs: LogConfig,
 }
 
 impl Default for Config {
@@ -49,6 +52,7 @@ impl Default for Config {
             series_per_source_max: 50_000,
             series_by_rows_max: 1_000_000,
             series_total_max: 2_000_000,
+            logs: LogConfig::default(),
         }
     }
 }

@@ -7,6 +7,7 @@ use pitwatch_shared::codec::DecodeError;
 use pitwatch_shared::model::{Lane, Mark};
 
 use crate::block::BlockError;
+use crate::logs::LogError;
 
 /// Why a store could not be opened. Damage to single files is no such reason: see [`crate::RecoveryReport`].
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +131,9 @@ pub enum BuildError {
     /// A block that is to be read, or the one just written, is not readable.
     #[error("a block is not readable")]
     Block(#[from] BlockError),
+    /// The lines beside the samples could not be sealed.
+    #[error("cannot seal the lines of events")]
+    Lines(#[from] LogError),
 }
 
 /// Why a rollup file was not made. What it is made of stays; a later maintenance tries again.

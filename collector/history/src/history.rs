@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::error::QueryError;
 use crate::head::HeadData;
 use crate::index::{Index, SeriesId};
+use crate::logs::LogStore;
 use crate::matchers::Matcher;
 use crate::rollup::{Rolling, Rollup};
 use crate::seal::Frozen;
@@ -37,6 +38,7 @@ pub struct History {
     pub(crate) counters: Counters,
     pub(crate) rolling: Rolling,
     pub(crate) blocks: BlockDir,
+    pub(crate) logs: Arc<LogStore>,
 }
 
 /// Where samples are.
@@ -212,6 +214,12 @@ impl History {
         heads.map(|head| head.last_ms.load(Ordering::Relaxed)).max().filter(|last| *last != i64::MIN)
     }
 
+    /// The lines: events of agents are among them.
+    #[must_use]
+    pub fn logs(&self) -> &LogStore {
+        &self.logs
+    }
+
     /// How the store was opened.
     #[must_use]
     pub fn config(&self) -> &Config {
@@ -239,6 +247,10 @@ impl History {
         stats.block_samples = view.blocks.iter().map(|block| block.footer().samples).sum();
         stats.rollup_files = view.rollups.len() as u64;
         stats.rollup_bytes = view.rollups.iter().map(|file| file.bytes()).sum();
+        let lines = self.logs.stats();
+        stats.log_files = lines.files;
+        stats.log_bytes = lines.file_bytes;
+        stats.log_head_bytes = lines.head_bytes;
         stats
     }
 

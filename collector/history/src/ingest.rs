@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pitwatch_shared::codec::{Decoded, Decoder, GroupId, SeriesDef, begins_chain};
+use pitwatch_shared::events::Event;
 use pitwatch_shared::limits;
 use pitwatch_shared::model::{INSTANCE, Labels, Lane, Mark, MetricType};
 use rustc_hash::FxHashMap;
@@ -20,14 +21,18 @@ use crate::recovery::{Loss, RecoveryReport};
 use crate::refused::SeriesLimit;
 use crate::rows::{Rows, RowsAppended, SeriesRows};
 use crate::source::{SourceKind, SourceName};
-
+use crate::stats::count;
 use crate::wal::record::{self, Record};
+
+const NS_PER_MS: i64 = 1_000_000;
 
 /// What a frame came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Appended {
     /// Samples that the frame stands for, those of refused series left out.
     pub samples: u64,
+    /// Events that it holds and that are kept.
+    pub events: u64,
     /// Series that the frame declares and that a limit refused.
     pub refused_series: u64,
     /// The frame, or a later one, was taken before; nothing was stored.
@@ -57,8 +62,15 @@ pub(crate) struct Source {
     decoder: Option<Decoder>,
     /// Series that come by rows.
     pub(crate) rows: Rows,
-    /// The last frame of the metrics lane.
-    pub(crate) taken: Option<Mark>,
+    pub(crate) metrics: Marks,
+    pub(crate) events: Marks,
+}
+
+/// How far a lane has come.
+#[derive(Debug, Default)]
+pub(crate) struct Marks {
+    /// The last frame.
+    taken: Option<Mark>,
     /// The last durable one.
     pub(crate) durable: Option<Mark>,
 }
@@ -127,7 +139,7 @@ impl Ingest {
     /// Whether a frame comes when it should.
     pub(crate) fn check(&self, id: u32, mark: Mark, payload: &[u8]) -> Result<Check, Reject> {
         let source = self.sources.get(&id);
-        let taken = source.and_then(|source| source.taken);
+        let taken = source.and_then(|source| source.metrics.taken);
         if taken.is_some_and(|taken| mark <= taken) {
             return Ok(Check::Duplicate);
         }
@@ -145,10 +157,10 @@ impl Ingest {
             return Err(Reject::Gap { last: None, got: mark });
         };
         source.decoder.get_or_insert_default().decode(payload, &mut self.decoded)?;
-        if source.durable == source.taken {
+        if source.is_settled() {
             self.uncommitted.push(id);
         }
-        source.taken = Some(mark);
+        source.metrics.taken = Some(mark);
         let mut appended = Appended::default();
         match &self.decoded {
             Decoded::Schema { reset, group, retire, add } => {
@@ -168,14 +180,48 @@ impl Ingest {
         Ok(appended)
     }
 
+    /// As [`Ingest::check`] for the events lane, whose frames stand alone.
+    pub(crate) fn check_event(&self, id: Option<u32>, mark: Mark, payload: &[u8]) -> Result<Check, Reject> {
+        let taken = id.and_then(|id| self.sources.get(&id)).and_then(|source| source.events.taken);
+        if taken.is_some_and(|taken| mark <= taken) {
+            return Ok(Check::Duplicate);
+        }
+        if payload.len() > limits::FRAME_PAYLOAD_MAX_BYTES {
+            return Err(Reject::TooLarge(payload.len()));
+        }
+        Ok(Check::Next)
+    }
+
+    /// Takes an event. One that is none, or that there is no room for, is counted and passed over: the agent could
+    /// only send it again. `is_new` unless its line is in a file already.
+    pub(crate) fn take_event(&mut self, id: u32, mark: Mark, payload: &[u8], is_new: bool) -> Appended {
+        let Some(source) = self.sources.get_mut(&id) else { return Appended::default() };
+        if source.is_settled() {
+            self.uncommitted.push(id);
+        }
+        source.events.taken = Some(mark);
+        if !is_new {
+            return Appended::default();
+        }
+        let kept = Event::decode(payload).ok().and_then(|event| {
+            let stream = event.stream(&source.name.name)?;
+            let line = event.to_line(&format!("{}.{}", mark.epoch, mark.seq));
+            self.history.logs.append(&stream, event.time_ms.saturating_mul(NS_PER_MS), &line).ok()
+        });
+        if kept.is_none() {
+            count(&self.history.counters.events_refused);
+        }
+        Appended { events: u64::from(kept.is_some()), ..Appended::default() }
+    }
+
     /// Takes samples by series; the record that the log needs of them, if any, and what they came to.
     pub(crate) fn take_rows(&mut self, id: u32, series: &[SeriesRows]) -> (Option<Vec<u8>>, RowsAppended) {
         let Some(source) = self.sources.get_mut(&id) else { return (None, RowsAppended::default()) };
         source.take_rows(&self.history, series)
     }
 
-    /// Does what a record of the log says.
-    pub(crate) fn replay(&mut self, record: Record<'_>, report: &mut RecoveryReport) {
+    /// Does what a record of a segment of the log says.
+    pub(crate) fn replay(&mut self, segment: u64, record: Record<'_>, report: &mut RecoveryReport) {
         match record {
             Record::Source { id, name } => {
                 if self.sources.get(&id).is_none_or(|source| source.name != name) {
@@ -190,6 +236,15 @@ impl Ingest {
             Record::Frame { source, lane: Lane::Metrics, mark, payload } => {
                 self.replay_frame(source, mark, payload, report);
             }
+            Record::Checkpoint { source, lane: Lane::Events, mark, .. } => {
+                if let Some(source) = self.sources.get_mut(&source) {
+                    source.events.taken = source.events.taken.max(Some(mark));
+                }
+            }
+            Record::Frame { source, lane: Lane::Events, mark, payload } => {
+                let is_new = self.history.logs.sealed_through() < Some(segment);
+                self.replay_event(source, mark, payload, is_new, report);
+            }
             Record::Rows { source, payload } => self.replay_rows(source, payload, report),
             Record::Checkpoint { .. } | Record::Frame { .. } => {}
         }
@@ -202,7 +257,11 @@ impl Ingest {
         let mut state = Vec::new();
         for (&id, source) in &self.sources {
             record::put(&mut out, &Record::Source { id, name: source.name.clone() });
-            let Some(mark) = source.taken else { continue };
+            if let Some(mark) = source.events.taken {
+                let lane = Lane::Events;
+                record::put(&mut out, &Record::Checkpoint { source: id, lane, mark, decoder: &[], ending: Vec::new() });
+            }
+            let Some(mark) = source.metrics.taken else { continue };
             state.clear();
             if let Some(decoder) = &source.decoder {
                 decoder.snapshot(&mut state);
@@ -219,7 +278,7 @@ impl Ingest {
     pub(crate) fn committed(&mut self) {
         for id in self.uncommitted.drain(..) {
             if let Some(source) = self.sources.get_mut(&id) {
-                source.durable = source.taken;
+                source.settle();
             }
         }
     }
@@ -241,7 +300,8 @@ impl Ingest {
         write(&self.history.view).heads.insert(id, head.clone());
         self.ids.insert(name.clone(), id);
         let (live, rows) = (Live::default(), Rows::default());
-        let source = Source { id, name, head, live, rows, decoder: None, taken: None, durable: None };
+        let (metrics, events) = (Marks::default(), Marks::default());
+        let source = Source { id, name, head, live, rows, decoder: None, metrics, events };
         self.sources.insert(id, source);
     }
 
@@ -266,6 +326,20 @@ impl Ingest {
                 }
                 self.report_lost(id, report);
             }
+        }
+    }
+
+    fn replay_event(&mut self, id: u32, mark: Mark, payload: &[u8], is_new: bool, report: &mut RecoveryReport) {
+        if !self.sources.contains_key(&id) {
+            self.report_lost(id, report);
+            return;
+        }
+        match self.check_event(Some(id), mark, payload) {
+            Ok(Check::Next) => {
+                self.take_event(id, mark, payload, is_new);
+                report.frames += 1;
+            }
+            Ok(Check::Duplicate) | Err(_) => report.duplicates += 1,
         }
     }
 
@@ -295,10 +369,10 @@ impl Ingest {
 
     fn restore(&mut self, id: u32, mark: Mark, state: &[u8], ending: &[(GroupId, Labels)]) {
         let Some(source) = self.sources.get_mut(&id) else { return };
-        if source.taken == Some(mark) && source.decoder.is_some() {
+        if source.metrics.taken == Some(mark) && source.decoder.is_some() {
             return;
         }
-        source.taken = Some(mark);
+        source.metrics.taken = Some(mark);
         source.decoder = Decoder::restore(state).ok();
         let before = source.live.counted() as u64;
         source.live = Live::default();
@@ -328,6 +402,27 @@ impl Source {
 
     pub(crate) fn name(&self) -> &SourceName {
         &self.name
+    }
+
+    /// How far a lane has come; none of a lane that is not kept.
+    pub(crate) fn marks(&self, lane: Lane) -> Option<&Marks> {
+        match lane {
+            Lane::Metrics => Some(&self.metrics),
+            Lane::Events => Some(&self.events),
+            Lane::Logs => None,
+        }
+    }
+
+    /// Whether all that was taken is durable.
+    fn is_settled(&self) -> bool {
+        [&self.metrics, &self.events].into_iter().all(|marks| marks.durable == marks.taken)
+    }
+
+    /// All that was taken is durable.
+    pub(crate) fn settle(&mut self) {
+        for marks in [&mut self.metrics, &mut self.events] {
+            marks.durable = marks.taken;
+        }
     }
 
     /// Whether the lane's next frame may go on with a chain.

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::error::OpenError;
 use crate::history::{History, write};
 use crate::ingest::Ingest;
-use crate::logs::LOGS_DIR;
+use crate::logs::{LOGS_DIR, LogError, LogStore};
 use crate::rollup::{self, Rolling, Rollup, file_number, floor_of};
 use crate::source::SourceName;
 use crate::stats::Counters;
@@ -97,6 +97,8 @@ pub enum Loss {
     },
     /// A block or rollup file that cannot be opened; it was left in place, its samples are not to be had from it.
     Block(BlockError),
+    /// A file of lines that cannot be opened; it was left in place.
+    Lines(LogError),
     /// A block that is not there, though nothing let it go.
     MissingBlock {
         /// The directory of blocks.
@@ -137,6 +139,7 @@ impl fmt::Display for Loss {
                 dir.display()
             ),
             Self::Block(error) => write!(f, "{error}"),
+            Self::Lines(error) => write!(f, "{error}"),
         }
     }
 }
@@ -156,6 +159,7 @@ pub(crate) fn open(
     let history = Arc::new(empty(disk.clone(), dir, config));
     let sealed_through = open_blocks(&history, &mut report)?;
     open_rollups(&history, &dir.join(ROLLUPS_DIR), &mut report)?;
+    open_lines(&history, &mut report)?;
     let (ingest, replayed) = replay(&history, sealed_through, &mut report, &mut |_, _| {})?;
     history.counters.corruptions.store(report.losses.len() as u64, Ordering::Relaxed);
     let writer = wal::Writer::new(disk, wal_dir, replayed.previous, replayed.next_number, replayed.bytes);
@@ -168,13 +172,14 @@ pub(crate) fn empty(disk: Arc<dyn Disk>, dir: &Path, config: Config) -> History 
     History {
         disk: disk.clone(),
         dir: dir.to_owned(),
-        config,
         index: RwLock::default(),
         view: RwLock::default(),
         compaction: Compaction::default(),
         counters: Counters::default(),
         rolling: Rolling::default(),
+        logs: Arc::new(LogStore::empty(disk.clone(), dir, config.logs.clone())),
         blocks: BlockDir::new(disk, dir.join(BLOCKS_DIR)),
+        config,
     }
 }
 
@@ -189,10 +194,11 @@ pub(crate) fn replay(
     let mut ingest = Ingest::new(history.clone());
     let dir = history.dir.join(WAL_DIR);
     let noted = history.blocks.catalog.segment();
-    let replayed = wal::replay::replay(&*history.disk, &dir, sealed_through, noted, report, |record, report| {
-        ingest.replay(record, report);
-        after_each(&mut ingest, report.samples);
-    })?;
+    let replayed =
+        wal::replay::replay(&*history.disk, &dir, sealed_through, noted, report, |segment, record, report| {
+            ingest.replay(segment, record, report);
+            after_each(&mut ingest, report.samples);
+        })?;
     Ok((ingest, replayed))
 }
 
@@ -290,6 +296,19 @@ pub(crate) fn open_rollups(history: &History, dir: &Path, report: &mut RecoveryR
     report.rollups = rollups.len();
     history.rolling.next_number.store(next, Ordering::Relaxed);
     write(&history.view).rollups = rollups;
+    Ok(())
+}
+
+/// Opens every file of lines.
+fn open_lines(history: &History, report: &mut RecoveryReport) -> Result<(), OpenError> {
+    let losses = history.logs.open_files().map_err(|error| match error {
+        LogError::Io { action, path, source } => OpenError::Io { action, path, source },
+        LogError::Damaged { path, .. } => {
+            OpenError::Io { action: "read", path, source: io::ErrorKind::InvalidData.into() }
+        }
+        LogError::Newer { path, found, known } => OpenError::Newer { path, found, known },
+    })?;
+    report.losses.extend(losses.into_iter().map(|loss| Loss::Lines(loss.error)));
     Ok(())
 }
 

@@ -81,6 +81,10 @@ impl SealJob {
 
     fn write_blocks(&self) -> Result<Sealed, BuildError> {
         let history = &self.history;
+        // Before the blocks, which make the log needless.
+        if let Some(job) = history.logs.claim(self.now_ms) {
+            job.run()?;
+        }
         let mut building = history.blocks.build()?;
         let (blocks, counts) = self.build(&mut building)?;
         let sealed = Sealed {

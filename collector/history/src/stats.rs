@@ -75,6 +75,16 @@ pub struct Stats {
     pub corruptions: u64,
     /// Series declarations refused since the start.
     pub refused_series: u64,
+    /// Events taken since the start, replayed ones left out.
+    pub events_appended: u64,
+    /// Events of them that are not kept: malformed, or over the bounds of lines in memory.
+    pub events_refused: u64,
+    /// Files of lines.
+    pub log_files: u64,
+    /// Their bytes.
+    pub log_bytes: u64,
+    /// Lines in memory, bytes.
+    pub log_head_bytes: u64,
 }
 
 /// The counters behind [`Stats`].
@@ -104,6 +114,8 @@ pub(crate) struct Counters {
     pub(crate) rollups: AtomicU64,
     pub(crate) rollups_failed: AtomicU64,
     pub(crate) corruptions: AtomicU64,
+    pub(crate) events_appended: AtomicU64,
+    pub(crate) events_refused: AtomicU64,
     pub(crate) refusals: Refusals,
 }
 
@@ -136,6 +148,8 @@ impl Counters {
             rollups: get(&self.rollups),
             rollups_failed: get(&self.rollups_failed),
             corruptions: get(&self.corruptions),
+            events_appended: get(&self.events_appended),
+            events_refused: get(&self.events_refused),
             refused_series: self.refusals.count(),
             ..Stats::default()
         }

@@ -292,12 +292,16 @@ fn of_column(history: &History, block: &Block, damage: &ColumnDamage) -> Damage 
 }
 
 fn of_lines(loss: &LogLoss) -> Damage {
-    let (path, part) = match &loss.error {
+    of_line_error(&loss.error, loss.lines)
+}
+
+fn of_line_error(error: &LogError, lines: Option<u64>) -> Damage {
+    let (path, part) = match error {
         LogError::Io { path, source, .. } => (path, source.to_string()),
         LogError::Damaged { path, part } => (path, part.to_string()),
         LogError::Newer { path, found, known } => return newer(path.clone(), *found, *known),
     };
-    let lost = loss.lines.map_or("all its lines".to_owned(), |lines| format!("{lines} lines"));
+    let lost = lines.map_or("all its lines".to_owned(), |lines| format!("{lines} lines"));
     Damage { path: Some(path.clone()), part, lost, advice: RESTORE_OR_DELETE }
 }
 
@@ -332,6 +336,7 @@ fn of_loss(loss: &Loss) -> Damage {
             return Damage { path: Some(path), part, lost, advice: RESTORE_STORE };
         }
         Loss::Block(error) => return of_block_error(error),
+        Loss::Lines(error) => return of_line_error(error, None),
     };
     Damage { path: path.cloned(), part, lost, advice }
 }

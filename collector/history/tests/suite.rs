@@ -5,6 +5,7 @@
 //! - `compact`: windows and compaction: which value wins, what is left alone.
 //! - `crash`: the same with power cuts, failing syncs and a full disk: what was acknowledged is there once.
 //! - `damage`: files cut and bits flipped.
+//! - `events`: events beside samples, over power cuts.
 //! - `faults`: a disk that refuses; files cut or flipped.
 //! - `fixtures`: files of every version of the formats.
 //! - `rollup`: buckets against the samples they stand for.
@@ -24,6 +25,8 @@ mod compact;
 mod crash;
 #[path = "suite/damage.rs"]
 mod damage;
+#[path = "suite/events.rs"]
+mod events;
 #[path = "suite/faults.rs"]
 mod faults;
 #[path = "suite/fixtures.rs"]

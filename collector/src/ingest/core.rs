@@ -7,7 +7,7 @@ use pitwatch_shared::codec::begins_chain;
 use pitwatch_shared::delivery::{Receiver, Verdict};
 use pitwatch_shared::model::{Lane, Mark};
 
-/// Where an agent's metrics lane goes on.
+/// Where a lane of an agent goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resume {
     /// Everything up to here is durable.
@@ -21,6 +21,8 @@ pub struct Resume {
 pub struct Stored {
     /// Samples that it holds.
     pub samples: u64,
+    /// Events that it holds.
+    pub events: u64,
     /// Frames before it that will never come.
     pub lost_frames: u64,
 }
@@ -34,13 +36,13 @@ pub enum Fault {
     Refused(String),
 }
 
-/// Every agent's lane over one store.
+/// Every agent's lanes over one store.
 #[derive(Debug)]
 pub struct Core {
     appender: Appender,
-    lanes: HashMap<SourceName, Receiver>,
+    lanes: HashMap<(SourceName, Lane), Receiver>,
     /// Lanes with frames that are not durable yet.
-    dirty: Vec<SourceName>,
+    dirty: Vec<(SourceName, Lane)>,
     uncommitted: usize,
     /// Something that is no lane's frame waits for a commit.
     other: bool,
@@ -53,9 +55,9 @@ impl Core {
         Self { appender, lanes: HashMap::new(), dirty: Vec::new(), uncommitted: 0, other: false }
     }
 
-    /// A connection of `source` begins.
-    pub fn open(&mut self, source: &SourceName, session: u64) -> Resume {
-        let (durable, chain_known) = lane(&mut self.lanes, &self.appender, source).open(session);
+    /// A connection of `source` begins; where a lane of it goes on.
+    pub fn open(&mut self, source: &SourceName, name: Lane, session: u64) -> Resume {
+        let (durable, chain_known) = lane(&mut self.lanes, &self.appender, source, name).open(session);
         Resume { durable, chain_known }
     }
 
@@ -71,8 +73,10 @@ impl Core {
         mark: Mark,
         payload: &[u8],
     ) -> Result<Option<Stored>, Fault> {
-        let receiver = lane(&mut self.lanes, &self.appender, source);
-        let lost_frames = match receiver.frame(session, mark, begins_chain(payload)) {
+        let receiver = lane(&mut self.lanes, &self.appender, source, name);
+        // Every event stands alone.
+        let begins = name == Lane::Events || begins_chain(payload);
+        let lost_frames = match receiver.frame(session, mark, begins) {
             Verdict::Store { lost } => lost,
             Verdict::Duplicate | Verdict::OldSession => return Ok(None),
             Verdict::Gap { after } => {
@@ -82,10 +86,10 @@ impl Core {
         match self.appender.append(source, name, mark, payload) {
             Ok(appended) => {
                 if receiver.accepted(mark) {
-                    self.dirty.push(source.clone());
+                    self.dirty.push((source.clone(), name));
                 }
                 self.uncommitted += 1;
-                Ok(Some(Stored { samples: appended.samples, lost_frames }))
+                Ok(Some(Stored { samples: appended.samples, events: appended.events, lost_frames }))
             }
             Err(AppendError::Backlog { .. }) => Err(Fault::Full),
             Err(error) => Err(Fault::Refused(crate::error_chain(&error))),
@@ -103,14 +107,14 @@ impl Core {
     ///
     /// # Errors
     /// The disk's reason; everything waits, and the call may be repeated.
-    pub fn commit(&mut self) -> Result<Vec<(SourceName, Mark)>, String> {
+    pub fn commit(&mut self) -> Result<Vec<(SourceName, Lane, Mark)>, String> {
         self.appender.commit().map_err(|error| crate::error_chain(&error))?;
         self.uncommitted = 0;
         self.other = false;
         let mut acks = Vec::with_capacity(self.dirty.len());
-        for source in self.dirty.drain(..) {
-            if let Some(mark) = self.lanes.get_mut(&source).and_then(Receiver::committed) {
-                acks.push((source, mark));
+        for lane in self.dirty.drain(..) {
+            if let Some(mark) = self.lanes.get_mut(&lane).and_then(Receiver::committed) {
+                acks.push((lane.0, lane.1, mark));
             }
         }
         Ok(acks)
@@ -131,7 +135,7 @@ impl Core {
     /// An agent is gone for good.
     pub fn forget(&mut self, source: &SourceName) {
         self.appender.forget_source(source);
-        self.lanes.remove(source);
+        self.lanes.retain(|(of, _), _| of != source);
         self.other = true;
     }
 
@@ -143,13 +147,13 @@ impl Core {
 }
 
 fn lane<'a>(
-    lanes: &'a mut HashMap<SourceName, Receiver>,
+    lanes: &'a mut HashMap<(SourceName, Lane), Receiver>,
     appender: &Appender,
     source: &SourceName,
+    name: Lane,
 ) -> &'a mut Receiver {
-    if !lanes.contains_key(source) {
-        let durable = appender.mark(source, Lane::Metrics);
-        lanes.insert(source.clone(), Receiver::new(durable, !appender.needs_chain(source, Lane::Metrics)));
-    }
-    lanes.entry(source.clone()).or_insert_with(|| Receiver::new(None, false))
+    lanes.entry((source.clone(), name)).or_insert_with(|| {
+        let durable = appender.mark(source, name);
+        Receiver::new(durable, !appender.needs_chain(source, name))
+    })
 }

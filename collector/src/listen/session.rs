@@ -1,4 +1,4 @@
-//! An admitted agent's connection: hello and welcome, its lane's frames to ingest, acks and certificates back.
+//! An admitted agent's connection: hello and welcome, its lanes' frames to ingest, acks and certificates back.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,7 +11,7 @@ use pitwatch_shared::control::{
 };
 use pitwatch_shared::delivery::FrameReader;
 use pitwatch_shared::identity::Fingerprint;
-use pitwatch_shared::model::{Lane, Mark};
+use pitwatch_shared::model::Mark;
 use pitwatch_shared::wire::{self, WireError};
 use quinn::{Connection, ReadExactError, RecvStream, SendStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
@@ -20,7 +20,7 @@ use tracing::info;
 use super::{HANDSHAKE_TIMEOUT_SECS, Shared};
 use crate::agents::Admitted;
 use crate::clock::unix_ms;
-use crate::ingest::{Arrived, Event, Progress, QUEUE_AGENT_BYTES};
+use crate::ingest::{Arrived, Event, LANES, Progress, QUEUE_AGENT_BYTES};
 
 /// Bytes taken from a lane's stream at a time.
 const READ_BYTES: usize = 64 * 1024;
@@ -57,8 +57,12 @@ pub async fn serve(
     };
     drop(permit);
     let Met { control, requests, progress, source } = met;
+    let share = Arc::new(Semaphore::new(QUEUE_AGENT_BYTES));
+    // Each takes the stream of a lane, in the order in which the agent opens them; an older agent opens one.
+    let lane = || receive(connection, admitted, &source, &share, shared);
     let end = tokio::select! {
-        end = receive(connection, admitted, &source, shared) => end,
+        end = lane() => end,
+        end = lane() => end,
         end = converse(control, requests, progress, admitted, fingerprint, shared, connection) => end,
     };
     // Whichever stream noticed first: if the connection is gone, that is the reason.
@@ -109,11 +113,15 @@ async fn meet(connection: &Connection, admitted: &Admitted, shared: &Shared) -> 
     let welcome = Welcome {
         version,
         clock_ms: unix_ms(),
-        lanes: vec![LaneResume {
-            lane: Lane::Metrics as u8,
-            durable: resume.durable.map(|mark| (mark.epoch, mark.seq)),
-            chain_known: resume.chain_known,
-        }],
+        lanes: LANES
+            .iter()
+            .zip(&resume)
+            .map(|(lane, resume)| LaneResume {
+                lane: *lane as u8,
+                durable: resume.durable.map(|mark| (mark.epoch, mark.seq)),
+                chain_known: resume.chain_known,
+            })
+            .collect(),
         reconnect_spread_ms: u32::try_from(spread_ms).unwrap_or(u32::MAX),
     };
     let bytes = control::framed(&welcome).map_err(fault)?;
@@ -122,15 +130,20 @@ async fn meet(connection: &Connection, admitted: &Admitted, shared: &Shared) -> 
         agent = admitted.name,
         from = %connection.remote_address(),
         version = hello.software,
-        resume = ?resume.durable,
+        resume = ?resume[0].durable,
         "agent connected"
     );
     Ok(Met { control, requests, progress: progressed, source })
 }
 
-/// Lane streams to ingest, one after another.
-async fn receive(connection: &Connection, admitted: &Admitted, source: &SourceName, shared: &Shared) -> End {
-    let share = Arc::new(Semaphore::new(QUEUE_AGENT_BYTES));
+/// The stream of one lane to ingest. `share` is the agent's part of the queue.
+async fn receive(
+    connection: &Connection,
+    admitted: &Admitted,
+    source: &SourceName,
+    share: &Arc<Semaphore>,
+    shared: &Shared,
+) -> End {
     let mut stream = match connection.accept_uni().await {
         Ok(stream) => stream,
         Err(error) => return End::Gone(error.to_string()),
@@ -139,7 +152,9 @@ async fn receive(connection: &Connection, admitted: &Admitted, source: &SourceNa
     if let Err(end) = read_exact(&mut stream, &mut byte, connection).await {
         return end;
     }
-    let Some(lane) = Lane::from_byte(byte[0]) else { return End::Fault(format!("unknown lane {}", byte[0])) };
+    let Some(lane) = LANES.into_iter().find(|lane| *lane as u8 == byte[0]) else {
+        return End::Fault(format!("lane {} is not kept here", byte[0]));
+    };
     let mut frames = FrameReader::new();
     let mut last: Option<Mark> = None;
     loop {
@@ -159,7 +174,7 @@ async fn receive(connection: &Connection, admitted: &Admitted, source: &SourceNa
                 return End::Fault(format!("frame {mark:?} came after {last:?}: numbers only grow"));
             }
             last = Some(mark);
-            let Some(permits) = shared.ingest.admit(&share, payload.len()).await else {
+            let Some(permits) = shared.ingest.admit(share, payload.len()).await else {
                 return End::Refused(CloseCode::Stopping, "the collector is stopping".into());
             };
             let counters = admitted.live.counters.clone();
@@ -183,8 +198,9 @@ async fn converse(
     connection: &Connection,
 ) -> End {
     let mut request = Box::pin(take_request(&mut requests, connection));
+    let mut told = [None; LANES.len()];
     loop {
-        let message = tokio::select! {
+        let messages = tokio::select! {
             changed = progress.changed() => {
                 if changed.is_err() {
                     return End::Refused(CloseCode::Stopping, "the collector is stopping".into());
@@ -193,8 +209,14 @@ async fn converse(
                 if let Some(reason) = fault {
                     return End::Fault(reason);
                 }
-                let Some(mark) = durable else { continue };
-                ToAgent::Ack { lane: Lane::Metrics as u8, epoch: mark.epoch, seq: mark.seq }
+                let mut acks = Vec::new();
+                for ((lane, durable), told) in LANES.iter().zip(durable).zip(&mut told) {
+                    if let Some(mark) = durable.filter(|mark| *told != Some(*mark)) {
+                        *told = Some(mark);
+                        acks.push(ToAgent::Ack { lane: *lane as u8, epoch: mark.epoch, seq: mark.seq });
+                    }
+                }
+                acks
             }
             taken = &mut request => {
                 let (requests, ToCollector::Renew { csr }) = match taken {
@@ -205,16 +227,21 @@ async fn converse(
                 match shared.agents.renew(&admitted.name, fingerprint, &csr, unix_ms()) {
                     Ok(issued) => {
                         info!(agent = admitted.name, "certificate renewed");
-                        ToAgent::Renewed(issued)
+                        vec![ToAgent::Renewed(issued)]
                     }
-                    Err(error) => ToAgent::RenewRefused { reason: bounded_reason(&error.to_string()).to_owned() },
+                    Err(error) => {
+                        vec![ToAgent::RenewRefused { reason: bounded_reason(&error.to_string()).to_owned() }]
+                    }
                 }
             }
         };
-        let bytes = match control::framed(&message) {
-            Ok(bytes) => bytes,
-            Err(error) => return End::Fault(error.to_string()),
-        };
+        let mut bytes = Vec::new();
+        for message in &messages {
+            match control::framed(message) {
+                Ok(framed) => bytes.extend_from_slice(&framed),
+                Err(error) => return End::Fault(error.to_string()),
+            }
+        }
         if let Err(error) = control.write_all(&bytes).await {
             return End::Gone(error.to_string());
         }

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use pitwatch_agent::events::EventsLane;
 use pitwatch_agent::identity::Identity;
-use pitwatch_agent::lane::MetricsLane;
-use pitwatch_agent::link::{self, LinkConfig, LinkStats, SharedLane};
+use pitwatch_agent::lane::{MetricsLane, Queue as _};
+use pitwatch_agent::link::{self, Lanes, LinkConfig, LinkStats};
 use pitwatch_collector::clock::unix_ms;
 use pitwatch_shared::delivery::{Backlog, Frame, Sender, SenderLimits};
 use pitwatch_shared::model::Mark;
@@ -63,7 +64,7 @@ pub struct Agent {
     pub name: String,
     /// What its link did.
     pub link: LinkStats,
-    lane: Arc<SharedLane<AckClock>>,
+    lanes: Lanes<AckClock>,
     acks: Arc<Acks>,
     samples: AtomicU64,
     /// Bits of the value of the gauge that a benchmark sets.
@@ -75,11 +76,12 @@ pub struct Agent {
 impl Agent {
     pub(super) fn new(name: &str, shared: &Arc<Shared>) -> Self {
         let acks = Arc::new(Acks { shared: shared.clone(), queued: Mutex::default(), back_us: AtomicU64::new(0) });
-        let sender = Sender::new(EPOCH, SenderLimits::default(), AckClock(acks.clone()));
+        let sender = || Sender::new(EPOCH, SenderLimits::default(), AckClock(acks.clone()));
+        let lanes = Lanes::new(MetricsLane::new(sender()), EventsLane::new(sender()));
         Self {
             name: name.to_owned(),
             link: LinkStats::default(),
-            lane: Arc::new(SharedLane::new(MetricsLane::new(sender))),
+            lanes,
             acks,
             samples: AtomicU64::new(0),
             level_bits: AtomicU64::new(0),
@@ -108,7 +110,7 @@ impl Agent {
     }
 
     pub(super) fn traffic(&self) -> Traffic {
-        let frames = self.lane.lock().sender().stats();
+        let frames = self.lanes.metrics.lock().sender().stats();
         Traffic {
             sent_bytes: self.link.udp_sent_bytes.load(Ordering::Relaxed),
             received_bytes: self.link.udp_received_bytes.load(Ordering::Relaxed),
@@ -122,7 +124,7 @@ impl Agent {
     fn tick(&self, pattern: &Pattern, at: &mut Values, level: f64) {
         let now_ms = unix_ms();
         let (values, samples) = pattern.next(at, level);
-        let mut lane = self.lane.lock();
+        let mut lane = self.lanes.metrics.lock();
         // Recorded series are within the codec's limits, and no schema changes: there is nothing to go wrong.
         if lane.tick(now_ms, 0, None, values, pattern).is_ok() {
             self.samples.fetch_add(samples as u64, Ordering::Relaxed);
@@ -130,7 +132,7 @@ impl Agent {
         let seq = lane.sender().stats().queued;
         drop(lane);
         self.acks.queued(seq);
-        self.lane.queued.notify_one();
+        self.lanes.metrics.queued.notify_one();
     }
 
     async fn gather(&self, shared: &Shared) {
@@ -160,7 +162,7 @@ pub(super) async fn run(
     stop: watch::Receiver<bool>,
 ) {
     tokio::select! {
-        () = link::run(config, identity, &agent.lane, &agent.link, stop) => {}
+        () = link::run(config, identity, &agent.lanes, &agent.link, stop) => {}
         () = agent.gather(shared) => {}
     }
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use pitwatch_agent::events::EventsLane;
 use pitwatch_agent::identity::Identity;
-use pitwatch_agent::lane::MetricsLane;
-use pitwatch_agent::link::{self, LinkConfig, LinkStats, SharedLane};
+use pitwatch_agent::lane::{MetricsLane, Queue as _};
+use pitwatch_agent::link::{self, Lanes, LinkConfig, LinkStats, SharedLane};
 use pitwatch_shared::delivery::{Backlog, Frame, Sender, SenderLimits};
 use pitwatch_shared::model::{INSTANCE, Mark, is_stale};
 use tokio::sync::{Notify, watch};
@@ -82,11 +83,12 @@ async fn by_wire(identities: Vec<Identity>, collector: &str, data: &Arc<Data>, d
         agents.spawn(async move {
             let released = Arc::new(Notify::new());
             let limits = SenderLimits { age_ms: AGE_MAX_MS, ..SenderLimits::default() };
-            let lane = Arc::new(SharedLane::new(MetricsLane::new(Sender::new(1, limits, Waker(released.clone())))));
+            let sender = || Sender::new(1, limits, Waker(released.clone()));
+            let lanes = Lanes::new(MetricsLane::new(sender()), EventsLane::new(sender()));
             let stats = LinkStats::default();
             tokio::select! {
-                () = link::run(&config, identity, &lane, &stats, stopped) => anyhow::bail!("the link of {host} ended"),
-                done = play(host, &data, &lane, &released) => done,
+                () = link::run(&config, identity, &lanes, &stats, stopped) => anyhow::bail!("the link of {host} ended"),
+                done = play(host, &data, &lanes.metrics, &released) => done,
             }
         });
     }
@@ -97,7 +99,12 @@ async fn by_wire(identities: Vec<Identity>, collector: &str, data: &Arc<Data>, d
     Ok(())
 }
 
-async fn play(host: usize, data: &Data, lane: &SharedLane<Waker>, released: &Notify) -> anyhow::Result<()> {
+async fn play(
+    host: usize,
+    data: &Data,
+    lane: &SharedLane<MetricsLane<Waker>>,
+    released: &Notify,
+) -> anyhow::Result<()> {
     let mut values = Vec::new();
     for tick in 0..data.ticks {
         while lane.lock().sender().memory_frames() > FRAMES_AHEAD {

@@ -10,10 +10,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
+use pitwatch_agent::events::EventsLane;
 use pitwatch_agent::identity::Identity;
-use pitwatch_agent::lane::{MetricsLane, Schema};
+use pitwatch_agent::lane::{MetricsLane, Queue as _, Schema};
 use pitwatch_agent::link::enroll::enroll;
-use pitwatch_agent::link::{self, LinkConfig, LinkStats, SharedLane};
+use pitwatch_agent::link::{self, Lanes, LinkConfig, LinkStats};
 use pitwatch_shared::codec::{GroupId, SeriesDef};
 use pitwatch_shared::control::{
     self, ALPN, CloseCode, HELLO_MAGIC, Hello, LENGTH_BYTES, ToAgent, VERSIONS, VersionRange, Welcome,
@@ -263,7 +264,7 @@ impl Schema for Fixed {
 
 /// The agent's own delivery with series and values of the test.
 pub(crate) struct Pusher {
-    lane: Arc<SharedLane<Acks>>,
+    lanes: Arc<Lanes<Acks>>,
     acks: Acks,
     schema: Fixed,
     stop: watch::Sender<bool>,
@@ -284,11 +285,12 @@ impl Pusher {
         let acks = Acks::default();
         let epoch = unix_ms().unsigned_abs() / 1000;
         let sender = Sender::new(epoch, SenderLimits::default(), acks.clone());
-        let lane = Arc::new(SharedLane::new(MetricsLane::new(sender)));
+        let events = Sender::new(epoch, SenderLimits::default(), Acks::default());
+        let lanes = Arc::new(Lanes::new(MetricsLane::new(sender), EventsLane::new(events)));
         let config =
             LinkConfig { collector: collector.agents.to_string(), identity_dir: dir.to_owned(), labels: Vec::new() };
         let (stop, stopped) = watch::channel(false);
-        let shared = lane.clone();
+        let shared = lanes.clone();
         runtime.spawn(async move { link::run(&config, identity, &shared, &LinkStats::default(), stopped).await });
         let define = |at: usize| {
             let labels =
@@ -296,12 +298,12 @@ impl Pusher {
             SeriesDef { slot: at as u32, kind: MetricType::Gauge, labels: labels.unwrap() }
         };
         let schema = Fixed((0..series).map(define).collect());
-        Ok(Self { lane, acks, schema, stop, _runtime: runtime })
+        Ok(Self { lanes, acks, schema, stop, _runtime: runtime })
     }
 
     pub(crate) fn tick(&self, ts_ms: i64, values: &[f64]) -> anyhow::Result<()> {
-        self.lane.lock().tick(ts_ms, 0, None, values, &self.schema)?;
-        self.lane.queued.notify_one();
+        self.lanes.metrics.lock().tick(ts_ms, 0, None, values, &self.schema)?;
+        self.lanes.metrics.queued.notify_one();
         Ok(())
     }
 
@@ -312,7 +314,7 @@ impl Pusher {
 
     /// Everything was acknowledged; nothing was dropped.
     pub(crate) fn drained(&self) -> bool {
-        let mut lane = self.lane.lock();
+        let mut lane = self.lanes.metrics.lock();
         lane.sender().is_drained() && lane.sender().stats().dropped() == 0
     }
 }

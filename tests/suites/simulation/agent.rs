@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fastrand::Rng;
-use pitwatch_agent::lane::{MetricsLane, Schema, SchemaChange};
+use pitwatch_agent::lane::{MetricsLane, Queue as _, Schema, SchemaChange};
 use pitwatch_agent::spool::Spool;
 use pitwatch_disk::{Disk, SimDisk};
 use pitwatch_history::SourceName;

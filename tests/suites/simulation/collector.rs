@@ -96,7 +96,7 @@ impl Process {
     pub(crate) fn open(&mut self, agent: usize, source: &SourceName, session: u64) -> Resume {
         let current = self.current.entry(agent).or_default();
         *current = session.max(*current);
-        self.core.open(source, session)
+        self.core.open(source, Lane::Metrics, session)
     }
 
     /// The last mark of a source that is durable.
@@ -140,7 +140,7 @@ impl Process {
         let mut acks = Vec::new();
         loop {
             match self.core.commit() {
-                Ok(more) => acks.extend(more),
+                Ok(more) => acks.extend(more.into_iter().map(|(source, _, mark)| (source, mark))),
                 Err(_) => {
                     self.stalled = true;
                     coverage.commits_refused += 1;

@@ -1,6 +1,7 @@
 //! A run: time, the agents, the collector and the network between them, one step after another.
 
 use fastrand::Rng;
+use pitwatch_agent::lane::Queue as _;
 use pitwatch_agent::spool::SEGMENT_BYTES;
 use pitwatch_history::SourceName;
 use pitwatch_shared::delivery::Backlog;

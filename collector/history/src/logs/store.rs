@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 
 use pitwatch_disk::Disk;
 use pitwatch_shared::model::{Labels, MetricType};
@@ -130,39 +130,50 @@ impl LogStore {
     /// # Errors
     /// The operating system refuses, or a file is of a later version of this program.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path, config: LogConfig) -> Result<(Arc<Self>, Vec<LogLoss>), LogError> {
-        let dir = dir.join(LOGS_DIR);
-        disk.create_dir_all(&dir).map_err(at("make the directory", &dir))?;
-        let names = disk.list(&dir).map_err(at("list", &dir))?;
-        for name in names.iter().filter(|name| name.ends_with(TEMPORARY_SUFFIX)) {
-            // Of a seal that a crash cut short; its lines come again.
-            let _ = disk.remove(&dir.join(name));
-        }
-        // A file whose name is not durable yet may not make a log needless.
-        disk.sync_dir(&dir).map_err(at("sync", &dir))?;
-        let mut numbered: Vec<_> = names.iter().filter_map(|name| Some((file_number(name)?, name))).collect();
-        numbered.sort_unstable();
-        let next_file = AtomicU64::new(numbered.last().map_or(1, |(last, _)| last + 1));
-        let store = Self {
+        let store = Self::empty(disk, dir, config);
+        let losses = store.open_files()?;
+        Ok((Arc::new(store), losses))
+    }
+
+    /// A store that has looked at no file.
+    pub(crate) fn empty(disk: Arc<dyn Disk>, dir: &Path, config: LogConfig) -> Self {
+        Self {
             disk,
-            dir,
+            dir: dir.join(LOGS_DIR),
             config,
             index: RwLock::default(),
             view: RwLock::default(),
-            next_file,
+            next_file: AtomicU64::new(1),
             sealing: Mutex::default(),
             head_bytes: AtomicU64::new(0),
             lines_appended: AtomicU64::new(0),
-        };
+        }
+    }
+
+    /// Opens the files of the store's directory; gives those that cannot be.
+    pub(crate) fn open_files(&self) -> Result<Vec<LogLoss>, LogError> {
+        let dir = &self.dir;
+        self.disk.create_dir_all(dir).map_err(at("make the directory", dir))?;
+        let names = self.disk.list(dir).map_err(at("list", dir))?;
+        for name in names.iter().filter(|name| name.ends_with(TEMPORARY_SUFFIX)) {
+            // Of a seal that a crash cut short; its lines come again.
+            let _ = self.disk.remove(&dir.join(name));
+        }
+        // A file whose name is not durable yet may not make a log needless.
+        self.disk.sync_dir(dir).map_err(at("sync", dir))?;
+        let mut numbered: Vec<_> = names.iter().filter_map(|name| Some((file_number(name)?, name))).collect();
+        numbered.sort_unstable();
+        self.next_file.store(numbered.last().map_or(1, |(last, _)| last + 1), Ordering::Relaxed);
         let (mut files, mut losses) = (Vec::new(), Vec::new());
         for (_, name) in numbered {
-            match store.open_file(&store.dir.join(name)) {
+            match self.open_file(&dir.join(name)) {
                 Ok(file) => files.push(Arc::new(file)),
                 Err(error @ LogError::Newer { .. }) => return Err(error),
                 Err(error) => losses.push(LogLoss { error, lines: None }),
             }
         }
-        write(&store.view).files = files;
-        Ok((Arc::new(store), losses))
+        write(&self.view).files = files;
+        Ok(losses)
     }
 
     /// The last log segment whose lines are all in files.
@@ -231,20 +242,34 @@ impl LogStore {
     /// not appended before. `None` if there is nothing, or another seal is at work.
     #[must_use]
     pub fn seal(self: &Arc<Self>, wal_through: u64, now_ms: i64) -> Option<LogSealJob> {
+        self.freeze(wal_through);
+        self.claim(now_ms)
+    }
+
+    /// The first half of [`LogStore::seal`]: takes what is in memory away, unless something is frozen already.
+    pub(crate) fn freeze(&self, wal_through: u64) {
         let mut view = write(&self.view);
         if view.frozen.is_none() && !view.head.is_empty() {
             let head = std::mem::take(&mut view.head);
             view.frozen = Some(Arc::new(Frozen { head, wal_through, claimed: AtomicBool::new(false) }));
             self.head_bytes.store(0, Ordering::Relaxed);
         }
-        let frozen = view.frozen.clone()?;
+    }
+
+    /// The second half of [`LogStore::seal`]: the job that writes what is frozen.
+    pub(crate) fn claim(self: &Arc<Self>, now_ms: i64) -> Option<LogSealJob> {
+        let frozen = read(&self.view).frozen.clone()?;
         let claimed = frozen.claimed.swap(true, Ordering::AcqRel);
         (!claimed).then(|| LogSealJob { store: self.clone(), frozen, now_ms })
     }
 
-    /// Deletes the files that are past retention, the oldest first.
+    /// Deletes the files that are past retention, the oldest first; not while a seal is at work.
     pub fn retain(&self, now_ms: i64) {
-        let _one = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = match self.sealing.try_lock() {
+            Err(TryLockError::WouldBlock) => return,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Ok(guard) => guard,
+        };
         let horizon_ms = self
             .config
             .retention_age

@@ -25,7 +25,7 @@ pub(crate) struct Replayed {
     pub(crate) bytes: u64,
 }
 
-/// Calls `each` with every record after segment `sealed_through`, in order, and removes segments that do not count.
+/// Calls `each` with the segment and every record of it after segment `sealed_through`, in order, and removes segments that do not count.
 /// Something was committed to segment `noted`.
 pub(crate) fn replay(
     disk: &dyn Disk,
@@ -33,7 +33,7 @@ pub(crate) fn replay(
     sealed_through: Option<u64>,
     noted: Option<u64>,
     report: &mut RecoveryReport,
-    mut each: impl FnMut(Record<'_>, &mut RecoveryReport),
+    mut each: impl FnMut(u64, Record<'_>, &mut RecoveryReport),
 ) -> Result<Replayed, OpenError> {
     let listed = disk.list(dir).map_err(|source| OpenError::Io { action: "list", path: dir.to_owned(), source })?;
     let numbers: BTreeSet<u64> = listed.iter().filter_map(|name| segment_number(name)).collect();
@@ -48,7 +48,7 @@ pub(crate) fn replay(
     let mut replayed = Replayed { previous: None, next_number, bytes: 0 };
     for link in chain {
         let path = segment_path(dir, link.number);
-        let read = read_segment(disk, &path, link.counts, |record| each(record, report));
+        let read = read_segment(disk, &path, link.counts, |record| each(link.number, record, report));
         let read = read.map_err(|source| OpenError::Log { path: path.clone(), source })?;
         report.segments += 1;
         replayed.bytes += read.good;
