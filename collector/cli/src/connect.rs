@@ -147,7 +147,16 @@ impl Client {
 
     /// Asks for something.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<Answer<T>, CliError> {
-        self.ask(Method::GET, path, None).await
+        self.ask(Method::GET, path, &[], None).await
+    }
+
+    /// Asks for something, with parameters in the address.
+    pub(crate) async fn get_with<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        parameters: &[(&str, String)],
+    ) -> Result<Answer<T>, CliError> {
+        self.ask(Method::GET, path, parameters, None).await
     }
 
     /// Asks a query, as a form: it may be longer than an address may be.
@@ -159,7 +168,7 @@ impl Client {
         let mut encoder = self.target.url.clone();
         encoder.query_pairs_mut().clear().extend_pairs(form);
         let body = encoder.query().unwrap_or_default().to_owned();
-        let asked = self.ask(Method::POST, path, Some(("application/x-www-form-urlencoded", body))).await;
+        let asked = self.ask(Method::POST, path, &[], Some(("application/x-www-form-urlencoded", body))).await;
         asked.map_err(|error| match error {
             CliError::Refused(message) => {
                 let query = form.iter().find(|(name, _)| *name == "query").map(|(_, text)| text.clone());
@@ -176,7 +185,7 @@ impl Client {
         path: &[&str],
         body: &serde_json::Value,
     ) -> Result<Answer<T>, CliError> {
-        self.ask(method, path, Some(("application/json", body.to_string()))).await
+        self.ask(method, path, &[], Some(("application/json", body.to_string()))).await
     }
 
     /// Sends a text with a question in the address.
@@ -217,6 +226,7 @@ impl Client {
         &self,
         method: Method,
         path: &[&str],
+        parameters: &[(&str, String)],
         body: Option<(&'static str, String)>,
     ) -> Result<Answer<T>, CliError> {
         let (status, body, at) = self.exchange(method, path, body).await?;
@@ -233,6 +243,9 @@ impl Client {
         let at = authority(&self.target.url);
         let mut url = self.target.url.clone();
         url.path_segments_mut().map_err(|()| CliError::Address(at.clone()))?.clear().extend(path);
+        if !parameters.is_empty() {
+            url.query_pairs_mut().extend_pairs(parameters);
+        }
         let mut request = self.http.request(method, url).header(AUTHORIZATION, format!("Bearer {}", self.target.token));
         if let Some((kind, body)) = body {
             request = request.header(CONTENT_TYPE, kind).body(body);
