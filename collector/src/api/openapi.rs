@@ -3,6 +3,11 @@
 //! Handlers say with `#[utoipa::path]` where they are, what they take and what they answer, and the router is built from
 //! the same; what all have in common is added here. [`parameters`] and [`shapes`] describe what no type of the code does;
 //! `page` writes the document for people.
+//!
+//! A new endpoint: `#[utoipa::path(get, path = "…", tag = "…", params(…), responses((status = 200, body = Success<T>)))]`
+//! above its handler, `ToSchema` derived for `T` and what it holds, and `routes!(module::handler)` in the group of its role
+//! in [`super`]. Name and refusals are added by themselves. What GET and POST take alike is
+//! `method(get, post)`.
 
 pub(super) mod page;
 pub(super) mod parameters;
