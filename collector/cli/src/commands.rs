@@ -92,7 +92,9 @@ pub(crate) async fn run(command: &Command, client: &Client, screen: &Screen) -> 
             None => list(args.list, client.get(&["api", "v1", "rules"]).await?, screen, rules::arrange),
             Some(RulesCommand::Preview(args)) => rules::preview::run(args, client, screen).await,
             Some(RulesCommand::Reload) => rules::reload(client).await,
-            Some(RulesCommand::Check { .. } | RulesCommand::Test { .. }) => alone(command).unwrap_or(Ok(Report::default())),
+            Some(RulesCommand::Check { .. } | RulesCommand::Test { .. }) => {
+                alone(command).unwrap_or(Ok(Report::default()))
+            }
         },
         Command::Status(args) => status::run(args.output, client, screen).await,
         Command::Agents(AgentsCommand::List(args)) => {

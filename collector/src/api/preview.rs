@@ -78,7 +78,7 @@ struct OneAlert {
 
 /// Runs the rules of the body, a rule file, over history: what they would have done.
 #[utoipa::path(post, path = "/api/v1/pitwatch/rules/preview", tag = "Rules and alerts", params(Wish),
-    request_body(content = String, content_type = "text/yaml", description = "A rule file"),
+    request_body(content = String, content_type = "application/yaml", description = "A rule file"),
     responses((status = 200, body = Success<Previews>)))]
 pub(super) async fn preview(
     State(shared): AppState,
