@@ -160,9 +160,8 @@ pub fn router(app: App) -> Router {
 fn alerting(shared: &Arc<Shared>) -> Router<Arc<Shared>> {
     let guard = |role| from_fn_with_state((shared.clone(), role), auth::authorize);
     // The signed link is the permission.
-    let open = Router::new()
-        .route("/act/{token}", get(act::ask).post(act::act))
-        .method_not_allowed_fallback(wrong_method);
+    let open =
+        Router::new().route("/act/{token}", get(act::ask).post(act::act)).method_not_allowed_fallback(wrong_method);
     let operator = Router::new()
         .route("/api/v1/pitwatch/alerts/{fingerprint}/{what}", post(people::act_on_alert))
         .route("/api/v1/pitwatch/incidents/{id}/{what}", post(people::act_on_incident))
