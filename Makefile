@@ -3,9 +3,11 @@
 CARGO ?= cargo
 # The optional state engine is tested beside the default one.
 FEATURES := --features pitwatch-collector/sled
-PACKAGES := prometheus prometheus-alertmanager prometheus-node-exporter victoria-metrics strace iproute2
+PACKAGES := prometheus prometheus-alertmanager prometheus-node-exporter victoria-metrics strace iproute2 python3-venv
+# From PyPI, into target/.
+SCHEMATHESIS := schemathesis==4.32.5
 
-.PHONY: help demo build test lint check deny mutants fuzz bench bench-peers packages
+.PHONY: help demo build test lint check deny mutants fuzz bench bench-peers packages schemathesis
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -18,7 +20,7 @@ demo: ## this host, live: a collector and an agent, an alert that fires and reso
 build: ## every program
 	$(CARGO) build --workspace --bins
 
-test: packages lint ## everything that CI runs
+test: packages schemathesis lint ## everything that CI runs
 	$(CARGO) build --workspace --bins $(FEATURES)
 	$(CARGO) test --workspace $(FEATURES)
 	@echo "all passed"
@@ -50,3 +52,9 @@ packages:
 	  echo "installing Debian packages that the tests need:$$missing"; \
 	  sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
 	  $$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
+
+schemathesis: packages
+	@if ! target/schemathesis/bin/pip freeze 2>/dev/null | grep -qx '$(SCHEMATHESIS)'; then \
+	  echo "installing $(SCHEMATHESIS) from PyPI into target/schemathesis"; \
+	  mkdir -p target && /usr/bin/python3 -m venv target/schemathesis && \
+	  target/schemathesis/bin/pip install --quiet --disable-pip-version-check $(SCHEMATHESIS); fi

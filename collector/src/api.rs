@@ -17,6 +17,7 @@
 //! - `write`: remote write in.
 //! - `hosts`, `events`, `agents`, `tokens`, `status`: the collector's own.
 //! - `page`: what a browser sees; `runbooks`: what stock alerts mean.
+//! - [`openapi`](mod@openapi): all of this described, from this code, for programs and as a page.
 
 mod act;
 mod agents;
@@ -28,6 +29,7 @@ mod federate;
 mod help;
 mod hosts;
 mod matrix;
+mod openapi;
 mod output;
 mod page;
 mod params;
@@ -58,6 +60,8 @@ use pitwatch_promql::EngineOptions;
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::SizeAbove;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::access::{Access, Role};
 use crate::ingest::Ingest;
@@ -66,6 +70,7 @@ use envelope::ApiError;
 use pool::QueryPool;
 
 pub use auth::SESSION_COOKIE;
+pub use openapi::openapi;
 pub use pool::{QueryStats, WAITING_MAX_A_CLIENT};
 pub use seams::{
     AgentInfo, AgentState, Alarms, AlertCare, AlertInfo, AlertState, Desk, EnrollTokenInfo, Fleet, FleetError,
@@ -138,43 +143,35 @@ pub fn router(app: App) -> Router {
     let (numbers, writes) = (hosts::Cache::default(), write::Turns::default());
     let shared = Arc::new(Shared { app, source, queries, numbers, writes });
     let guard = |role| from_fn_with_state((shared.clone(), role), auth::authorize);
-    let open = Router::new()
-        .route("/-/healthy", get(status::healthy).head(status::healthy))
-        .route("/-/ready", get(status::ready).head(status::ready))
-        .route("/", get(page::index))
-        .route("/docs/runbooks", get(runbooks::page))
-        .route("/api/v1/pitwatch/session", post(session::begin).get(session::show).delete(session::end))
-        // The signed link is the permission.
-        .route("/act/{token}", get(act::ask).post(act::act))
-        .method_not_allowed_fallback(wrong_method);
-    let admin = Router::new()
-        .route("/api/v1/pitwatch/agents/{name}/revoke", post(agents::revoke))
-        .route("/api/v1/pitwatch/tokens", get(tokens::list).post(tokens::create))
-        .route("/api/v1/pitwatch/tokens/{id}", delete(tokens::delete))
-        .route("/api/v1/pitwatch/snapshot", post(status::snapshot))
-        .method_not_allowed_fallback(wrong_method)
-        .route_layer(guard(Role::Admin));
+    // Who has no token is not told what is there.
+    let mut all = Router::new().fallback(unknown_path).layer(guard(Role::Viewer));
+    for (role, group) in groups() {
+        let group = Router::from(group).method_not_allowed_fallback(wrong_method);
+        all = all.merge(match role {
+            Some(role) => group.route_layer(guard(role)),
+            None => group,
+        });
+    }
+    all = all.merge(alerting(&shared));
+    all.layer(DefaultBodyLimit::max(BODY_MAX_BYTES)).layer(from_fn(envelope::add_headers)).with_state(shared)
+}
+
+/// Alertmanager's API, and what people do about alerts. Their description is Alertmanager's own, and
+/// docs/reference/http-api.md: two roles share some of these paths.
+fn alerting(shared: &Arc<Shared>) -> Router<Arc<Shared>> {
+    let guard = |role| from_fn_with_state((shared.clone(), role), auth::authorize);
+    // The signed link is the permission.
+    let open =
+        Router::new().route("/act/{token}", get(act::ask).post(act::act)).method_not_allowed_fallback(wrong_method);
     let operator = Router::new()
-        .route("/-/reload", post(preview::reload))
         .route("/api/v1/pitwatch/alerts/{fingerprint}/{what}", post(people::act_on_alert))
         .route("/api/v1/pitwatch/incidents/{id}/{what}", post(people::act_on_incident))
         .method_not_allowed_fallback(wrong_method)
         .route_layer(guard(Role::Operator));
-    let writer = Router::new()
-        .route("/api/v1/write", post(write::write))
-        .method_not_allowed_fallback(wrong_method)
-        .route_layer(guard(Role::Writer));
-    let viewer = prometheus()
-        .route("/metrics", get(status::metrics))
-        .route("/api/v1/pitwatch/hosts", get(hosts::list))
-        .route("/api/v1/pitwatch/agents", get(agents::list))
-        .route("/api/v1/pitwatch/alerts", get(rules::own_alerts))
-        .route("/api/v1/pitwatch/rules/preview", post(preview::preview))
+    let viewer = Router::new()
         .route("/api/v1/pitwatch/incidents", get(people::incidents))
         .route("/api/v1/pitwatch/incidents/{id}", get(people::incident))
         .route("/api/v1/pitwatch/silences/preview", post(people::preview))
-        .route("/api/v1/pitwatch/events", get(events::list))
-        .route("/api/v1/pitwatch/status", get(status::status))
         .route("/api/v2/silences", get(v2::silences).merge(post(v2::set_silence).route_layer(guard(Role::Operator))))
         .route(
             "/api/v2/silence/{id}",
@@ -185,38 +182,82 @@ pub fn router(app: App) -> Router {
         .route("/api/v2/receivers", get(v2::receivers))
         .route("/api/v2/status", get(v2::status))
         .method_not_allowed_fallback(wrong_method)
-        .fallback(unknown_path)
-        .layer(guard(Role::Viewer));
-    viewer
-        .merge(admin)
-        .merge(operator)
-        .merge(writer)
-        .merge(open)
-        .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
-        .layer(from_fn(envelope::add_headers))
-        .with_state(shared)
+        .route_layer(guard(Role::Viewer));
+    open.merge(operator).merge(viewer)
+}
+
+/// Routes with their description.
+type Routes = OpenApiRouter<Arc<Shared>>;
+
+/// Every endpoint, by the role that it wants. Where none is named, the handler itself looks who asks.
+fn groups() -> [(Option<Role>, Routes); 5] {
+    [
+        (None, open()),
+        (Some(Role::Viewer), viewer()),
+        (Some(Role::Writer), writer()),
+        (Some(Role::Operator), operator()),
+        (Some(Role::Admin), admin()),
+    ]
+}
+
+fn open() -> Routes {
+    OpenApiRouter::new()
+        .routes(routes!(status::healthy))
+        .routes(routes!(status::ready))
+        .routes(routes!(page::index))
+        .routes(routes!(runbooks::page))
+        .routes(routes!(openapi::page::docs))
+        .routes(routes!(session::begin, session::show, session::end))
+}
+
+fn viewer() -> Routes {
+    prometheus()
+        .routes(routes!(status::metrics))
+        .routes(routes!(hosts::list))
+        .routes(routes!(events::list))
+        .routes(routes!(agents::list))
+        .routes(routes!(rules::own_alerts))
+        .routes(routes!(preview::preview))
+        .routes(routes!(status::status))
+        .routes(routes!(openapi::document))
+}
+
+fn writer() -> Routes {
+    OpenApiRouter::new().routes(routes!(write::write))
+}
+
+fn operator() -> Routes {
+    OpenApiRouter::new().routes(routes!(preview::reload))
+}
+
+fn admin() -> Routes {
+    OpenApiRouter::new()
+        .routes(routes!(agents::revoke))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::delete))
+        .routes(routes!(status::snapshot))
 }
 
 /// The paths that Prometheus has, too.
-fn prometheus() -> Router<Arc<Shared>> {
-    Router::new()
-        .route("/api/v1/query", get(query::instant).post(query::instant))
-        .route("/api/v1/query_range", get(query::range).post(query::range))
-        .route("/api/v1/query_exemplars", get(query::exemplars).post(query::exemplars))
-        .route("/api/v1/format_query", get(query::format).post(query::format))
-        .route("/api/v1/parse_query", get(query::parse).post(query::parse))
-        .route("/api/v1/labels", get(series::label_names).post(series::label_names))
-        .route("/api/v1/label/{name}/values", get(series::label_values))
-        .route("/api/v1/series", get(series::series).post(series::series))
-        .route("/api/v1/metadata", get(series::metadata))
-        .route("/api/v1/rules", get(rules::rules))
-        .route("/api/v1/alerts", get(rules::alerts))
-        .route("/api/v1/status/buildinfo", get(status::build_info))
-        .route("/api/v1/status/config", get(runtime::config))
-        .route("/api/v1/status/flags", get(runtime::flags))
-        .route("/api/v1/status/runtimeinfo", get(runtime::runtime_info))
-        .route("/api/v1/status/tsdb", get(runtime::tsdb))
-        .route("/federate", get(federate::federate))
+fn prometheus() -> Routes {
+    OpenApiRouter::new()
+        .routes(routes!(query::instant))
+        .routes(routes!(query::range))
+        .routes(routes!(query::exemplars))
+        .routes(routes!(query::format))
+        .routes(routes!(query::parse))
+        .routes(routes!(series::label_names))
+        .routes(routes!(series::label_values))
+        .routes(routes!(series::series))
+        .routes(routes!(series::metadata))
+        .routes(routes!(rules::rules))
+        .routes(routes!(rules::alerts))
+        .routes(routes!(status::build_info))
+        .routes(routes!(runtime::config))
+        .routes(routes!(runtime::flags))
+        .routes(routes!(runtime::runtime_info))
+        .routes(routes!(runtime::tsdb))
+        .routes(routes!(federate::federate))
         // Not for our own endpoints: the length of a compressed secret tells of it.
         .layer(
             CompressionLayer::new()

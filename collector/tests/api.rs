@@ -4,7 +4,7 @@
 //! - `prometheus`: Prometheus' endpoints; `promtool`: the same as Prometheus' own programs see them; `grafana`: the
 //!   requests of Grafana's data source.
 //! - `access`: tokens, roles, sessions; `own`: the collector's endpoints; `people`: silences, acknowledgements, incidents; `page`: what a browser sees; `write`:
-//!   remote write in.
+//!   remote write in; `openapi`: the description of all of it.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,6 +15,8 @@
 mod access;
 #[path = "api/grafana.rs"]
 mod grafana;
+#[path = "api/openapi.rs"]
+mod openapi;
 #[path = "api/own.rs"]
 mod own;
 #[path = "api/page.rs"]

@@ -14,6 +14,8 @@
 //! - `alerts`: webhooks, restarts, agents that fall silent.
 //! - `dashboards`: other people's dashboards and rule packs over a real agent's series.
 //! - `remote_write`: a real Prometheus and a real vmagent write into a collector.
+//! - `http`: slow, large and many clients of the HTTP port.
+//! - `openapi`: Schemathesis over the whole HTTP API.
 //! - `rules`: rule files that change, previews.
 //! - `routing`: Alertmanager's own programs, platforms that misbehave, kill -9 in a storm, a host cut off.
 //! - `settings`: mistakes in configurations, roles of tokens, stock rules.
@@ -38,12 +40,16 @@ mod dashboards;
 mod disk;
 #[path = "blackbox/events.rs"]
 mod events;
+#[path = "blackbox/http.rs"]
+mod http;
 #[path = "blackbox/identity.rs"]
 mod identity;
 #[path = "blackbox/kills.rs"]
 mod kills;
 #[path = "blackbox/loss.rs"]
 mod loss;
+#[path = "blackbox/openapi.rs"]
+mod openapi;
 #[path = "blackbox/remote_write.rs"]
 mod remote_write;
 #[path = "blackbox/routing.rs"]

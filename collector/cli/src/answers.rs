@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Labels by name.
 pub(crate) type Labels = BTreeMap<String, String>;
@@ -70,7 +70,7 @@ pub(crate) struct HostsData {
     pub(crate) hosts: Vec<Host>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Host {
     pub(crate) name: String,
     pub(crate) labels: Labels,
@@ -85,7 +85,7 @@ pub(crate) struct Host {
     pub(crate) software: String,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct HostAlert {
     pub(crate) name: String,
 }
@@ -234,7 +234,7 @@ pub(crate) struct AgentsData {
     pub(crate) agents: Vec<Agent>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Agent {
     pub(crate) name: String,
     pub(crate) state: String,
@@ -245,6 +245,20 @@ pub(crate) struct Agent {
     pub(crate) certificate_not_after_ms: Option<i64>,
     pub(crate) clock_skew_ms: Option<i64>,
     pub(crate) lost_frames: u64,
+}
+
+/// What happened.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct EventsData {
+    pub(crate) events: Vec<Event>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Event {
+    pub(crate) time_ms: i64,
+    pub(crate) kind: String,
+    pub(crate) severity: String,
+    pub(crate) summary: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -287,6 +301,7 @@ pub(crate) struct NewToken {
 pub(crate) struct StatusData {
     pub(crate) version: String,
     pub(crate) started_ms: i64,
+    pub(crate) now_ms: i64,
     pub(crate) ready: bool,
     pub(crate) not_ready_reason: Option<String>,
     pub(crate) agents: BTreeMap<String, u64>,

@@ -9,12 +9,15 @@ use crate::connect::{COLLECTOR_DIR, Given};
 const EXAMPLES: &str = "\
 Examples:
   pitwatch hosts                                  every host, the worst first
+  pitwatch top                                    the same, live
+  pitwatch host db-eu-3 --time -2h                one host, two hours ago: who did it?
   pitwatch alerts                                 what is wrong now
   pitwatch query 'node_load1'                     one value a series, now
   pitwatch query 'topk(3, rate(node_network_receive_bytes_total[1m]))'
   pitwatch query 'node_load1' --range 1h -o plot  a chart in the terminal
   pitwatch query 'node_load1' --time -2h          two hours ago
   pitwatch token create --name db-eu-3            a line to paste on the new host
+  pitwatch doctor                                 what is wrong with Pitwatch itself
   pitwatch hosts -o json | jq '.data.hosts[].name'
 
 On the collector's host the address and a token are found by themselves.
@@ -82,6 +85,31 @@ Examples:
 Matchers: label=value, label!=value, label=~pattern, label!~pattern; a first word alone is the alert's name.
 amtool works too: amtool --alertmanager.url=http://x:TOKEN@127.0.0.1:4718 silence query";
 
+const HOST_EXAMPLES: &str = "\
+Examples:
+  pitwatch host db-eu-3              how it is, and who works on it
+  pitwatch host db-eu-3 --time -2h   the same two hours ago: who did it?
+  pitwatch host db-eu-3 -o json | jq '.processes[0]'
+
+Exit status 1 if the host is not well now.";
+
+const TOP_HELP: &str = "\
+Keys: ↑ ↓ or j k choose, Enter opens the host, Esc goes back, / filters, s sorts by the next column, ? help, q quits.
+Where standard output is no terminal, it is written once. No colour with NO_COLOR.";
+
+const DOCTOR_HELP: &str = "\
+Looks at: whether the collector is ready and its disk has room, what it lost or refused, rules that fail, receivers that
+take nothing, agents that are away, late, wrong in their clock or version, certificates near their end, spools that grow.
+On an agent's own host, `pitwatch-agent doctor` looks from the other side.
+
+Exit status: 0 nothing found, 1 something is wrong, 3 the collector cannot be reached (and what was found about that).";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  pitwatch completions bash > ~/.local/share/bash-completion/completions/pitwatch
+  pitwatch completions zsh > ~/.zfunc/_pitwatch        (with fpath+=~/.zfunc before compinit)
+  pitwatch completions fish > ~/.config/fish/completions/pitwatch.fish";
+
 /// Ask the collector about hosts, alerts and measurements.
 #[derive(Debug, Parser)]
 #[command(name = "pitwatch", version, after_help = EXAMPLES, disable_help_subcommand = true)]
@@ -115,6 +143,12 @@ pub(crate) enum Command {
     Query(QueryArgs),
     /// List the hosts, the worst first
     Hosts(ListArgs),
+    /// One host: vitals, who works on it, what alerts and happened, now or at a time
+    #[command(after_help = HOST_EXAMPLES)]
+    Host(HostArgs),
+    /// The fleet, live: every host with the trend of its vitals, the worst first
+    #[command(after_help = TOP_HELP)]
+    Top(TopArgs),
     /// List the alerts, firing ones first; acknowledge, assign, comment on one
     #[command(after_help = ALERTS_EXAMPLES)]
     Alerts(AlertsArgs),
@@ -140,6 +174,65 @@ pub(crate) enum Command {
     Token(TokenCommand),
     /// How the collector itself is
     Status(StatusArgs),
+    /// Find what is unwell with the collector and its agents, and say what to do
+    #[command(after_help = DOCTOR_HELP)]
+    Doctor(DoctorArgs),
+    /// Print what completes this command line in a shell
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages of this program into a directory
+    Man {
+        /// Where they go, such as ~/.local/share/man/man1
+        dir: PathBuf,
+    },
+}
+
+/// Arguments of `host`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct HostArgs {
+    /// The host's name
+    pub(crate) name: String,
+    /// Of when
+    #[arg(long, value_name = "TIME", default_value = "now", allow_hyphen_values = true)]
+    pub(crate) time: String,
+    /// How to write the page
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = PageFormat::Text)]
+    pub(crate) output: PageFormat,
+}
+
+/// Arguments of `top`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TopArgs {
+    /// How often it asks
+    #[arg(long, value_name = "DURATION", default_value = "2s")]
+    pub(crate) every: String,
+    /// Only hosts whose name or labels contain this
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) filter: Option<String>,
+}
+
+/// Arguments of `doctor`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DoctorArgs {
+    /// Only what concerns this agent
+    #[arg(long, value_name = "NAME")]
+    pub(crate) agent: Option<String>,
+    /// How to write the findings
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = PageFormat::Text)]
+    pub(crate) output: PageFormat,
+}
+
+/// How a page is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PageFormat {
+    /// For people
+    Text,
+    /// The exact values
+    Json,
 }
 
 /// Arguments of `query`.

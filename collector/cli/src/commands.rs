@@ -2,9 +2,12 @@
 
 mod agents;
 mod alerts;
+mod doctor;
 mod events;
+pub(crate) mod host;
 mod hosts;
 mod incidents;
+mod pages;
 mod query;
 mod routes;
 mod rules;
@@ -17,6 +20,9 @@ use crate::clock::Clock;
 use crate::connect::{Answer, Client};
 use crate::error::CliError;
 use crate::table::{Cell, Table, Tone};
+
+pub(crate) use hosts::full_tone;
+pub(crate) use query::seconds_text;
 
 /// The path of the collector's own endpoints.
 const OWN: [&str; 3] = ["api", "v1", "pitwatch"];
@@ -54,37 +60,43 @@ impl Report {
 }
 
 /// Runs a command that needs no collector; `None` if it needs one.
-pub(crate) fn alone(command: &Command) -> Option<Report> {
-    let args = match command {
-        Command::Routes(command) => return Some(routes::run(command)),
-        Command::Rules(args) => args,
-        _ => return None,
-    };
-    match args.command.as_ref()? {
-        RulesCommand::Check { files } => Some(rules::files::check(files)),
-        RulesCommand::Test { files, pitwatch } => Some(rules::files::test(files, *pitwatch)),
-        RulesCommand::Preview(_) | RulesCommand::Reload => None,
+pub(crate) fn alone(command: &Command) -> Option<Result<Report, CliError>> {
+    match command {
+        Command::Completions { shell } => Some(Ok(pages::completions(*shell))),
+        Command::Man { dir } => Some(pages::manual(dir)),
+        Command::Routes(command) => Some(Ok(routes::run(command))),
+        Command::Rules(args) => match args.command.as_ref()? {
+            RulesCommand::Check { files } => Some(Ok(rules::files::check(files))),
+            RulesCommand::Test { files, pitwatch } => Some(Ok(rules::files::test(files, *pitwatch))),
+            RulesCommand::Preview(_) | RulesCommand::Reload => None,
+        },
+        _ => None,
     }
 }
 
-/// Runs a command.
+/// Runs a command that asks the collector.
 pub(crate) async fn run(command: &Command, client: &Client, screen: &Screen) -> Result<Report, CliError> {
     match command {
         Command::Query(args) => query::run(args, client, screen).await,
         Command::Hosts(args) => list(*args, client.get(&own(&["hosts"])).await?, screen, hosts::arrange),
+        Command::Host(args) => host::run(args, client, screen).await,
+        Command::Top(args) => crate::top::run(args, client, screen).await,
+        Command::Doctor(args) => doctor::run(args, client, screen).await,
         Command::Alerts(args) => match &args.command {
             None => list(args.list, client.get(&own(&["alerts"])).await?, screen, alerts::arrange),
             Some(command) => alerts::act(command, client).await,
         },
         Command::Silence(command) => silences::run(command, client, screen).await,
         Command::Incidents(args) => incidents::run(args, client, screen).await,
-        Command::Routes(_) => Ok(alone(command).unwrap_or_default()),
+        Command::Routes(_) => alone(command).unwrap_or(Ok(Report::default())),
         Command::Events(args) => events::run(args, client, screen).await,
         Command::Rules(args) => match &args.command {
             None => list(args.list, client.get(&["api", "v1", "rules"]).await?, screen, rules::arrange),
             Some(RulesCommand::Preview(args)) => rules::preview::run(args, client, screen).await,
             Some(RulesCommand::Reload) => rules::reload(client).await,
-            Some(RulesCommand::Check { .. } | RulesCommand::Test { .. }) => Ok(alone(command).unwrap_or_default()),
+            Some(RulesCommand::Check { .. } | RulesCommand::Test { .. }) => {
+                alone(command).unwrap_or(Ok(Report::default()))
+            }
         },
         Command::Status(args) => status::run(args.output, client, screen).await,
         Command::Agents(AgentsCommand::List(args)) => {
@@ -96,10 +108,11 @@ pub(crate) async fn run(command: &Command, client: &Client, screen: &Screen) -> 
             list(*args, client.get(&own(&["tokens"])).await?, screen, tokens::arrange)
         }
         Command::Token(TokenCommand::Revoke { id }) => tokens::revoke(id, client).await,
+        Command::Completions { .. } | Command::Man { .. } => alone(command).unwrap_or(Ok(Report::default())),
     }
 }
 
-fn own<'a>(rest: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn own<'a>(rest: &[&'a str]) -> Vec<&'a str> {
     OWN.iter().chain(rest).copied().collect()
 }
 
@@ -137,18 +150,23 @@ fn counted(count: usize, one: &str, many: &str) -> String {
 }
 
 /// `3 hosts: 1 well, 2 silent`; kinds of which there are none are left out.
-fn tally(total: String, kinds: &[(usize, &str)]) -> String {
+pub(crate) fn tally(total: String, kinds: &[(usize, &str)]) -> String {
     let parts: Vec<String> = kinds.iter().filter(|(n, _)| *n > 0).map(|(n, kind)| format!("{n} {kind}")).collect();
     if parts.is_empty() { total } else { format!("{total}: {}", parts.join(", ")) }
 }
 
 /// A state with its mark: shape and word, so that colour is never needed.
 fn state(word: &str) -> Cell {
-    let (mark, tone) = match word {
+    let (mark, tone) = state_mark(word);
+    Cell::with_exact(format!("{mark} {word}"), word).tone(tone)
+}
+
+/// The mark of a state, and how it stands out.
+pub(crate) fn state_mark(word: &str) -> (&'static str, Tone) {
+    match word {
         "alerting" | "firing" | "err" | "revoked" | "failing" => ("✖", Tone::Red),
         "silent" | "away" | "pending" | "no_data" => ("…", Tone::Amber),
         "well" | "connected" | "ok" | "inactive" => ("✔", Tone::Faint),
         _ => ("·", Tone::Plain),
-    };
-    Cell::with_exact(format!("{mark} {word}"), word).tone(tone)
+    }
 }

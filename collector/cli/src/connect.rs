@@ -150,7 +150,7 @@ impl Client {
         self.ask(Method::GET, path, &[], None).await
     }
 
-    /// Asks for something with parameters.
+    /// Asks for something, with parameters in the address.
     pub(crate) async fn get_with<T: DeserializeOwned>(
         &self,
         path: &[&str],
@@ -195,9 +195,7 @@ impl Client {
         query: &[(&str, String)],
         text: String,
     ) -> Result<Answer<T>, CliError> {
-        let mut with_query = Self { http: self.http.clone(), target: self.target.clone() };
-        with_query.target.url.query_pairs_mut().clear().extend_pairs(query);
-        with_query.ask(Method::POST, path, Some(("application/yaml", text))).await
+        self.ask(Method::POST, path, query, Some(("application/yaml", text))).await
     }
 
     /// Asks an endpoint that is not ours and has no envelope: Alertmanager's.

@@ -11,6 +11,10 @@ pub(crate) const EXIT_USAGE: u8 = 2;
 /// Exit status: the collector cannot be reached, or does not allow or manage it.
 pub(crate) const EXIT_UNREACHABLE: u8 = 3;
 
+/// How like a name must be to be suggested, of 1, and how many are.
+const SIMILAR_MIN: f64 = 0.8;
+const SIMILAR_MAX: usize = 3;
+
 /// Why a command has no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
@@ -75,16 +79,50 @@ pub(crate) enum CliError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A name that the collector does not know.
+    #[error("there is no {kind} {name:?}")]
+    NoSuch {
+        /// Of what it is the name.
+        kind: &'static str,
+        /// The name.
+        name: String,
+        /// Names that are like it.
+        like: Vec<String>,
+    },
     /// An argument that makes no sense.
     #[error("{0}")]
     Usage(String),
+    /// A file that cannot be written.
+    #[error("cannot write {} ({reason})", path.display())]
+    File {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// The terminal does not do what it must.
+    #[error("cannot draw in this terminal ({0})")]
+    Terminal(String),
+}
+
+/// Names that one may have meant, the likeliest first.
+pub(crate) fn similar<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut scored: Vec<(f64, &str)> = known.map(|one| (strsim::jaro_winkler(name, one), one)).collect();
+    scored.retain(|(score, _)| *score > SIMILAR_MIN);
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
+    scored.into_iter().take(SIMILAR_MAX).map(|(_, one)| one.to_owned()).collect()
 }
 
 impl CliError {
     /// The program's exit status.
     pub(crate) fn exit_status(&self) -> u8 {
         match self {
-            CliError::Address(_) | CliError::Usage(_) | CliError::Refused(_) | CliError::Query { .. } => EXIT_USAGE,
+            CliError::Address(_)
+            | CliError::Usage(_)
+            | CliError::Refused(_)
+            | CliError::NoSuch { .. }
+            | CliError::File { .. }
+            | CliError::Query { .. } => EXIT_USAGE,
             _ => EXIT_UNREACHABLE,
         }
     }
@@ -104,7 +142,11 @@ impl CliError {
                 ("have one?", "pitwatch --token … or PITWATCH_TOKEN".to_owned()),
                 ("need one?", "on the collector: pitwatch token create --role viewer --for NAME".to_owned()),
             ],
-            CliError::Unreachable { .. } => vec![is_running, elsewhere],
+            CliError::Unreachable { reason, at } => {
+                let mut hints = vec![is_running, elsewhere];
+                hints.splice(..0, unreachable(reason, at));
+                hints
+            }
             CliError::NotAllowed(_) => {
                 vec![("need a token?", "on the collector: pitwatch token create --role ROLE --for NAME".to_owned())]
             }
@@ -114,7 +156,12 @@ impl CliError {
                 vec![("same version?", "pitwatch --version, and pitwatch-collector --version there".to_owned())]
             }
             CliError::Usage(_) => vec![("help", "pitwatch --help, pitwatch COMMAND --help".to_owned())],
-            CliError::Refused(_) => Vec::new(),
+            CliError::NoSuch { kind, like, .. } => {
+                let meant = like.iter().map(|name| ("did you mean?", name.clone()));
+                meant.chain([("all of them", format!("pitwatch {kind}s"))]).collect()
+            }
+            CliError::Terminal(_) => vec![("without one?", "pitwatch hosts".to_owned())],
+            CliError::Refused(_) | CliError::File { .. } => Vec::new(),
         }
     }
 
@@ -128,6 +175,30 @@ impl CliError {
         }
         out
     }
+}
+
+/// What a failed connection tells about its cause.
+fn unreachable(reason: &str, at: &str) -> Option<(&'static str, String)> {
+    let (host, port) = at.rsplit_once(':')?;
+    let is_here = matches!(host, "127.0.0.1" | "localhost" | "[::1]");
+    if reason.contains("refused") && !is_here {
+        let text =
+            format!("nothing on {host} takes port {port}: [http] listen in its collector.toml is 127.0.0.1 by default");
+        return Some(("it is up", text));
+    }
+    if reason.contains("no answer to a connection") {
+        return Some(("a firewall?", format!("TCP port {port} from here to {host}")));
+    }
+    if reason.contains("lookup") || reason.contains("resolve") || reason.contains("Name or service") {
+        return Some(("the name?", format!("{host} is not known here")));
+    }
+    if reason.contains("certificate") || reason.contains("UnknownIssuer") {
+        return Some(("its certificate", "it is not one that this host trusts, or not for this name".to_owned()));
+    }
+    if reason.contains("InvalidContentType") || reason.contains("corrupt message") {
+        return Some(("no TLS there?", format!("pitwatch --collector http://{at}")));
+    }
+    None
 }
 
 #[cfg(test)]
@@ -152,5 +223,14 @@ mod tests {
           the query   sum(
         ");
         assert_eq!((query.exit_status(), unreachable.exit_status()), (2, 3));
+        let known = ["db-eu-3", "db-eu-4", "lobby-1"];
+        let typo =
+            CliError::NoSuch { kind: "host", name: "db-eu3".to_owned(), like: similar("db-eu3", known.into_iter()) };
+        insta::assert_snapshot!(typo.to_text(false), @r#"
+        error: there is no host "db-eu3"
+          did you mean?   db-eu-3
+          did you mean?   db-eu-4
+          all of them     pitwatch hosts
+        "#);
     }
 }

@@ -185,12 +185,17 @@ impl Plot<'_> {
     }
 }
 
-/// A sparkline of the values, eight levels from zero or from the least.
+/// A sparkline of the values, eight levels from zero or from the least to the most.
 pub(crate) fn spark(values: &[f64], width: usize) -> String {
+    spark_of(values, width, None)
+}
+
+/// A sparkline whose highest level is at least `most`, so that what is little looks little.
+pub(crate) fn spark_of(values: &[f64], width: usize, most: Option<f64>) -> String {
     const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let finite = || values.iter().copied().filter(|value| value.is_finite());
     let low = finite().fold(0.0, f64::min);
-    let high = finite().fold(low, f64::max);
+    let high = finite().fold(most.unwrap_or(low), f64::max);
     let buckets = width.min(values.len());
     let bucket = |i: usize| &values[i * values.len() / buckets..(i + 1) * values.len() / buckets];
     let level = |part: &[f64]| {
@@ -306,5 +311,6 @@ mod tests {
         assert_eq!(spark(&[1.0; 100], 5), "█████");
         assert_eq!(spark(&[0.0, f64::NAN, 1.0], 3), "▁ █");
         assert_eq!(spark(&[], 3), "");
+        assert_eq!(spark_of(&[0.0, 0.1, 0.5], 3, Some(1.0)), "▁▂▅");
     }
 }

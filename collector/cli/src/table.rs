@@ -183,7 +183,7 @@ pub(crate) fn one_line(text: &str) -> String {
 }
 
 /// The text in at most so many columns.
-fn cut(text: &str, columns: usize) -> String {
+pub(crate) fn cut(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.to_owned();
     }

@@ -124,6 +124,71 @@ fn lists_are_read_and_judged() {
 }
 
 #[test]
+fn a_host_has_a_page() {
+    let here = Here::start();
+    let page = here.says(1, &["host", "web-1"]);
+    assert!(page.starts_with("web-1   ✖ alerting for "), "{page}");
+    for part in ["role=game", "agent 0.1.0 connected", "CPU ", "50%", "network in", "2 MB/s", "FILESYSTEMS", "ext4"] {
+        assert!(page.contains(part), "{part} in {page}");
+    }
+    assert_eq!(here.run(&["host", "db-1"]).status, 0);
+    let json: serde_json::Value = serde_json::from_str(&here.says(1, &["host", "web-1", "-o", "json"])).unwrap();
+    assert_eq!((&json["host"]["name"], &json["filesystems"][0]["mountpoint"]), (&"web-1".into(), &"/".into()));
+    let typo = here.run(&["host", "web1"]);
+    assert_eq!(typo.status, 2);
+    assert!(typo.err.starts_with("error: there is no host \"web1\"\n  did you mean?   web-1\n"), "{}", typo.err);
+    assert!(here.run(&["host", "web-1", "--time", "soon"]).err.contains("write now, -5m"));
+}
+
+#[test]
+fn the_fleet_is_written_once_where_there_is_no_terminal() {
+    let here = Here::start();
+    let top = here.says(1, &["top"]);
+    assert!(top.starts_with("  HOST      STATE"), "{top}");
+    assert!(top.lines().nth(1).unwrap().starts_with("  web-1     ✖ alerting  "), "{top}");
+    assert!(top.ends_with("3 hosts: 1 well, 1 alerting, 1 silent\n") && !top.contains('\u{1b}'), "{top}");
+    let one = here.says(1, &["top", "--filter", "DB"]);
+    assert_eq!(one.lines().count(), 3, "{one}");
+    assert_eq!(here.run(&["top", "--every", "1ms"]).status, 2);
+}
+
+#[test]
+fn the_doctor_finds_what_is_wrong() {
+    let here = Here::start();
+    let found = here.says(1, &["doctor"]);
+    for part in [
+        "✖ history: lost at the start: /x.blk: the footer is damaged",
+        "✖ agent web-1: 12 series refused, too many",
+        "✖ rule job:load: cannot be evaluated: many-to-many",
+        "✖ receiver chat: 1 notification is waiting, nothing was ever delivered: HTTP 500",
+        "✖ agent old-1: away",
+        "looked at the collector 0.1.0, 4 agents, 2 rules, 1 receiver",
+    ] {
+        assert!(found.contains(part), "{part} in {found}");
+    }
+    assert!(!found.contains("gone-1"), "a revoked agent is nobody's trouble: {found}");
+    assert_eq!(here.says(0, &["doctor", "--agent", "db-1"]), "✔ nothing is wrong with agent db-1\n");
+    assert_eq!(here.run(&["doctor", "--agent", "db1"]).status, 2);
+    let json: serde_json::Value = serde_json::from_str(&here.says(1, &["doctor", "-o", "json"])).unwrap();
+    assert_eq!(json["findings"][0]["level"], "wrong");
+}
+
+#[test]
+fn completions_and_manual_pages_need_no_collector() {
+    let nowhere = tempfile::tempdir().unwrap();
+    for (shell, part) in [("bash", "complete -F"), ("zsh", "#compdef pitwatch"), ("fish", "complete -c pitwatch")] {
+        let said = run(nowhere.path(), &["completions", shell]);
+        assert!(said.status == 0 && said.out.contains(part) && said.out.contains("doctor"), "{shell}: {}", said.err);
+    }
+    let dir = nowhere.path().join("man");
+    assert_eq!(run(nowhere.path(), &["man", dir.to_str().unwrap()]).status, 0);
+    for page in ["pitwatch.1", "pitwatch-host.1", "pitwatch-token-create.1"] {
+        let text = std::fs::read_to_string(dir.join(page)).unwrap();
+        assert!(text.contains(".TH pitwatch"), "{page}");
+    }
+}
+
+#[test]
 fn tokens_are_made_used_and_taken_back() {
     let here = Here::start();
     let enroll = here.says(0, &["token", "create", "--name", "db-2", "--ttl", "2m"]);
@@ -157,7 +222,9 @@ fn errors_say_what_to_do_and_have_their_status() {
     assert_eq!(wrong.status, 2);
     assert!(wrong.err.starts_with("error: invalid parameter \"query\": 1:5: parse error"), "{}", wrong.err);
     assert_eq!(here.run(&["query", "up", "--step", "5s"]).status, 2);
-    assert_eq!(here.run(&["nonsense"]).status, 2);
+    let nonsense = here.run(&["hsots"]);
+    assert_eq!(nonsense.status, 2);
+    assert!(nonsense.err.contains("similar subcommands exist") && nonsense.err.contains("'hosts'"), "{}", nonsense.err);
     assert_eq!(here.run(&["agents", "revoke", "nobody"]).status, 2);
     assert!(here.says(0, &["--help"]).contains("Examples:"));
 

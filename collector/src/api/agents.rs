@@ -3,39 +3,52 @@
 use std::collections::BTreeMap;
 
 use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Serialize;
-use serde_json::{Value, json};
+use utoipa::ToSchema;
 
-use super::envelope::{ApiError, Success};
+use super::envelope::{ApiError, Failure, Success};
+use super::params::Segment;
 use super::seams::{AgentInfo, FleetError};
 use super::{AppState, Shared};
 use crate::access::Principal;
 use crate::clock::unix_ms;
 
 /// All agents.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Agents {
     now_ms: i64,
     agents: Vec<Agent>,
 }
 
 /// One agent.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Agent {
+    /// Its name, the `instance` of its series
     name: String,
     labels: BTreeMap<String, String>,
+    /// `connected`, `away` or `revoked`
     state: &'static str,
+    /// Since when it is in that state
     since_ms: Option<i64>,
+    /// When anything came from it
     last_seen_ms: Option<i64>,
+    /// The time of its latest sample
     last_sample_ms: Option<i64>,
+    /// Its version, as it said
     software: String,
+    /// Its address while it is connected
     remote_address: Option<String>,
     enrolled_ms: i64,
+    /// The end of its certificate
     certificate_not_after_ms: Option<i64>,
+    /// Its certificate's SHA-256
     fingerprint: Option<String>,
+    /// Its clock less the collector's
     clock_skew_ms: Option<i64>,
+    /// Frames taken from it since the start
     frames: u64,
+    /// Frames that it had to drop
     lost_frames: u64,
 }
 
@@ -71,22 +84,37 @@ impl From<FleetError> for ApiError {
     }
 }
 
-/// Every agent.
+/// The revoked agent.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Revoked {
+    name: String,
+}
+
+/// Every agent, revoked ones among them.
+#[utoipa::path(get, path = "/api/v1/pitwatch/agents", tag = "Hosts and agents",
+    responses((status = 200, body = Success<Agents>)))]
 pub(super) async fn list(State(shared): AppState) -> Success<Agents> {
     let agents = shared.app.fleet.agents().into_iter().map(Agent::from).collect();
     Success::new(Agents { now_ms: unix_ms(), agents })
 }
 
-/// Takes an agent's certificates away.
+/// Takes an agent's certificates away and cuts its connection.
+#[utoipa::path(post, path = "/api/v1/pitwatch/agents/{name}/revoke", tag = "Hosts and agents",
+    params(("name" = String, Path, description = "The agent's name")),
+    responses(
+        (status = 200, body = Success<Revoked>),
+        (status = 404, description = "There is no such agent", body = Failure),
+        (status = 409, description = "It is revoked already", body = Failure),
+    ))]
 pub(super) async fn revoke(
     State(shared): AppState,
     Extension(principal): Extension<Principal>,
-    Path(name): Path<String>,
-) -> Result<Success<Value>, ApiError> {
+    Segment(name): Segment,
+) -> Result<Success<Revoked>, ApiError> {
     let (revoked, by) = (name.clone(), principal.name.clone());
     change(&shared, move |shared| shared.app.fleet.revoke(&revoked, &by).map_err(ApiError::from)).await?;
     tracing::info!(agent = name, by = &*principal.name, "agent revoked");
-    Ok(Success::new(json!({ "name": name })))
+    Ok(Success::new(Revoked { name }))
 }
 
 /// Does something that blocks on the disk. It is finished even if the client is gone.

@@ -7,7 +7,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use pitwatch_promql::ErrorKind;
 use serde::Serialize;
-use serde_json::json;
+use utoipa::ToSchema;
 
 use crate::access::Role;
 use crate::error_chain;
@@ -24,34 +24,66 @@ pub(super) struct ApiError {
     message: String,
 }
 
+/// What an [`ApiError`] says.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Failure)]
+pub(super) struct Failure {
+    status: Failed,
+    /// What kind of error it is: `bad_data`, `unauthorized`, `forbidden`, `not_found`, `conflict`, `execution`,
+    /// `internal`, `timeout`, `canceled` or `unavailable`
+    #[serde(rename = "errorType")]
+    error_type: &'static str,
+    /// What is wrong, in a sentence for people
+    error: String,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Failed {
+    Error,
+}
+
 /// An answer in Prometheus' envelope.
-#[derive(Debug)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Success<T> {
+    status: Succeeded,
     pub(super) data: T,
+    /// What may make the answer wrong, such as that it is not whole
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) warnings: Vec<String>,
+    /// What is worth to know about the answer
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    infos: Vec<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Succeeded {
+    Success,
 }
 
 impl<T> Success<T> {
     pub(super) fn new(data: T) -> Self {
-        Self { data, warnings: Vec::new() }
+        Self::with_warnings(data, Vec::new())
     }
 
     pub(super) fn with_warnings(data: T, warnings: Vec<String>) -> Self {
-        Self { data, warnings }
+        Self { status: Succeeded::Success, data, warnings, infos: Vec::new() }
     }
 }
 
 impl<T: Serialize> IntoResponse for Success<T> {
     fn into_response(self) -> Response {
-        let mut body = json!({ "status": "success", "data": self.data });
-        if !self.warnings.is_empty() {
-            body["warnings"] = json!(self.warnings);
-        }
-        json_response(StatusCode::OK, body.to_string())
+        json_response(StatusCode::OK, &self)
     }
 }
 
 impl ApiError {
+    /// Its status code.
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
         Self { status, kind, message: message.into() }
     }
@@ -154,8 +186,8 @@ impl From<pitwatch_history::QueryError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = json!({ "status": "error", "errorType": self.kind, "error": self.message });
-        let mut response = json_response(self.status, body.to_string());
+        let body = Failure { status: Failed::Error, error_type: self.kind, error: self.message };
+        let mut response = json_response(self.status, &body);
         if self.status == StatusCode::UNAUTHORIZED {
             // Not Basic, although it is taken: a browser would open its own dialogue.
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -164,9 +196,10 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// A body that is JSON already.
-pub(super) fn json_response(status: StatusCode, body: String) -> Response {
-    let mut response = Response::new(Body::from(body));
+/// A body of JSON.
+fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
+    // What is written here has text for keys and is no foreign type: it can always be written.
+    let mut response = Response::new(Body::from(serde_json::to_vec(body).unwrap_or_default()));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
     response

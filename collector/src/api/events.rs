@@ -9,9 +9,11 @@ use pitwatch_history::{MatchOp, Matcher};
 use pitwatch_shared::events::{EventLine, KIND_LABEL, LANE_LABEL, SEVERITY_LABEL};
 use pitwatch_shared::model::INSTANCE;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::AppState;
 use super::envelope::{ApiError, Success};
+use super::openapi::parameters::OfEvents;
 use super::params::Params;
 use super::pool::Client;
 
@@ -28,14 +30,14 @@ const NS_PER_MS: i64 = 1_000_000;
 const _: () = assert!(LIMIT_MAX < pitwatch_history::logs::ANSWER_LINES_MAX);
 
 /// The answer.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Events {
     events: Vec<Event>,
     /// There are older ones: ask again with `end` set to the last one's time.
     more: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Event {
     id: String,
     time_ms: i64,
@@ -47,6 +49,8 @@ struct Event {
 }
 
 /// Events by time, host, kind and severity.
+#[utoipa::path(get, path = "/api/v1/pitwatch/events", tag = "Hosts and agents", params(OfEvents),
+    responses((status = 200, body = Success<Events>)))]
 pub(super) async fn list(State(shared): AppState, client: Client, params: Params) -> Result<Success<Events>, ApiError> {
     let (start_ms, end_ms) = params.span()?;
     let limit = params.limit()?.unwrap_or(LIMIT_DEFAULT).min(LIMIT_MAX);

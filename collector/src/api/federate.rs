@@ -10,6 +10,7 @@ use pitwatch_shared::model::{INSTANCE, Labels, METRIC_NAME, MetricType, is_stale
 
 use super::AppState;
 use super::envelope::ApiError;
+use super::openapi::parameters::Matches;
 use super::params::Params;
 use super::pool::Client;
 use crate::clock::unix_ms;
@@ -19,7 +20,9 @@ const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// How long it may take, its wait included.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The handler.
+/// The latest samples, of five minutes, with their times in the text format.
+#[utoipa::path(get, path = "/federate", tag = "Series", params(Matches),
+    responses((status = 200, description = "The samples", content_type = "text/plain", body = String)))]
 pub(super) async fn federate(State(shared): AppState, client: Client, params: Params) -> Result<Response, ApiError> {
     let selectors = params.selectors()?;
     let (source, history) = (shared.source.clone(), shared.app.history.clone());

@@ -10,6 +10,7 @@ use axum::extract::State;
 use pitwatch_promql::{Cancel, Engine, EngineOptions, Labels, Value};
 use pitwatch_shared::model::INSTANCE;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::envelope::{ApiError, Success};
 use super::pool::Client;
@@ -40,15 +41,16 @@ const NETWORK: &str = r#"sum by (instance) (rate(node_network_receive_bytes_tota
   + sum by (instance) (rate(node_network_transmit_bytes_total{device!="lo"}[1m]))"#;
 
 /// All hosts.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Hosts {
     pub(super) now_ms: i64,
     pub(super) hosts: Vec<Host>,
+    /// How many are in each state
     pub(super) counts: BTreeMap<&'static str, usize>,
 }
 
 /// One host. Numbers that are not known now are left empty.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Host {
     pub(super) name: String,
     pub(super) labels: BTreeMap<String, String>,
@@ -69,7 +71,7 @@ pub(super) struct Host {
 }
 
 /// A firing alert of a host.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct HostAlert {
     pub(super) name: String,
     severity: Option<String>,
@@ -77,7 +79,7 @@ pub(super) struct HostAlert {
 }
 
 /// How a host is, the worst first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum HostState {
     Alerting,
@@ -117,7 +119,9 @@ impl Cache {
     }
 }
 
-/// The handler.
+/// Every host, the worst first, with the few numbers that tell how it is.
+#[utoipa::path(get, path = "/api/v1/pitwatch/hosts", tag = "Hosts and agents",
+    responses((status = 200, body = Success<Hosts>)))]
 pub(super) async fn list(State(shared): AppState) -> Result<Success<Hosts>, ApiError> {
     Ok(Success::new(hosts(&shared).await?))
 }

@@ -27,10 +27,22 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// The page, or the way to it.
+/// What a browser sees: the hosts, or a form to sign in; with `token`, the way from one to the other.
+#[utoipa::path(get, path = "/", tag = "Collector",
+    params(("token" = Option<String>, Query, description = "Signs in")),
+    responses(
+        (status = 200, description = "The page", content_type = "text/html", body = String),
+        (status = 303, description = "Signed in"),
+        (status = 401, description = "A form to sign in", content_type = "text/html", body = String),
+    ))]
 pub(super) async fn index(state: AppState, headers: HeaderMap, params: Params) -> Result<Response, ApiError> {
     if let Some(token) = params.get("token") {
-        return session::begin_by_link(state, token.to_owned(), &headers).await;
+        let begun = session::begin_by_link(state, token.to_owned(), &headers).await;
+        // A link that is too old is for a person, too.
+        return match begun {
+            Err(error) if error.status() == StatusCode::UNAUTHORIZED => Ok(html(StatusCode::UNAUTHORIZED, &sign_in())),
+            begun => begun,
+        };
     }
     let State(shared) = &state;
     if auth::identify(&shared.app.access, &headers, &Method::GET).is_err() {
@@ -39,20 +51,21 @@ pub(super) async fn index(state: AppState, headers: HeaderMap, params: Params) -
     Ok(html(StatusCode::OK, &overview(&hosts::hosts(shared).await?)))
 }
 
-fn html(status: StatusCode, body: &str) -> Response {
+/// A page with our style, which asks nobody for more.
+pub(super) fn html(status: StatusCode, body: &str) -> Response {
     let page = format!("<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">{body}</html>\n");
     let headers = [(header::CONTENT_SECURITY_POLICY, POLICY.as_str())];
     (status, headers, Html(page)).into_response()
 }
 
-fn head(title: &str) -> String {
+pub(super) fn head(title: &str) -> String {
     format!(
         "<meta name=\"viewport\" content=\"width=device-width\"><title>{}</title><style>{STYLE}</style>",
         escape(title)
     )
 }
 
-fn sign_in() -> String {
+pub(super) fn sign_in() -> String {
     head("Pitwatch: sign in")
         + "<h1>Pitwatch</h1>\
            <form method=\"post\" action=\"/api/v1/pitwatch/session\">\

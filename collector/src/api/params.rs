@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use axum::Form;
-use axum::extract::rejection::FormRejection;
-use axum::extract::{FromRequest, Query, Request};
+use axum::body::Bytes;
+use axum::extract::rejection::{FormRejection, JsonRejection};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, header};
+use axum::{Form, Json};
 use pitwatch_promql::Matcher;
+use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -59,6 +62,57 @@ fn form_error(rejection: &FormRejection) -> ApiError {
     match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => ApiError::too_large(format!("the form has more than {BODY_MAX_BYTES} bytes")),
         _ => ApiError::bad_data(format!("cannot read the form: {rejection}")),
+    }
+}
+
+/// The one part of a path that has a name in it.
+#[derive(Debug)]
+pub(super) struct Segment(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Segment {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let part = Path::<String>::from_request_parts(parts, state).await;
+        part.map(|Path(text)| Self(text)).map_err(|error| ApiError::bad_data(format!("cannot read the path: {error}")))
+    }
+}
+
+/// A body of JSON.
+#[derive(Debug)]
+pub(super) struct Body<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let body = tokio::time::timeout(BODY_TIMEOUT, Json::<T>::from_request(request, state)).await;
+        let slow = || ApiError::slow_body(format!("the body took longer than {} s", BODY_TIMEOUT.as_secs()));
+        body.map_err(|_| slow())?.map(|Json(value)| Self(value)).map_err(|rejection| json_error(&rejection))
+    }
+}
+
+/// A body as it is.
+#[derive(Debug)]
+pub(super) struct Raw(pub(super) Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Raw {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let body = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, state)).await;
+        let slow = || ApiError::slow_body(format!("the body took longer than {} s", BODY_TIMEOUT.as_secs()));
+        let large = |_| ApiError::too_large(format!("the body has more than {BODY_MAX_BYTES} bytes, or broke off"));
+        body.map_err(|_| slow())?.map(Self).map_err(large)
+    }
+}
+
+fn json_error(rejection: &JsonRejection) -> ApiError {
+    let text = rejection.body_text();
+    match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::too_large(format!("the body has more than {BODY_MAX_BYTES} bytes")),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => ApiError::unsupported("the body must be JSON, with that Content-Type"),
+        _ => ApiError::bad_data(format!("cannot read the request: {text}")),
     }
 }
 

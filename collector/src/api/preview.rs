@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use axum::body::Bytes;
 use axum::extract::{Query, State};
 use pitwatch_alerting::engine::Options;
 use pitwatch_alerting::{LabelSet, RuleFile};
@@ -11,10 +10,11 @@ use pitwatch_promql::{Engine, EngineOptions, parse_duration};
 use pitwatch_rules::prepare;
 use pitwatch_rules::preview::{self, AlertPreview, RulePreview, Span};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
 
 use super::AppState;
-use super::envelope::{ApiError, Success};
+use super::envelope::{ApiError, Failure, Success};
+use super::params::Raw;
 use super::pool::Client;
 use crate::clock::unix_ms;
 
@@ -30,17 +30,20 @@ const STEPS: i64 = 10_080;
 const STEP_MIN_MS: i64 = 1_000;
 
 /// What may be said in the address; the body is the rule file.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Wish {
+    /// How far back it looks, such as `7d`; at most 90 days
     since: Option<String>,
+    /// From one evaluation to the next, such as `30s`
     step: Option<String>,
-    /// The file's name, for messages.
+    /// The file's name, for messages
     name: Option<String>,
 }
 
 /// What the rules would have done.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Previews {
     start_ms: i64,
     end_ms: i64,
@@ -49,7 +52,8 @@ pub(super) struct Previews {
     rules: Vec<OneRule>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = RulePreview)]
 struct OneRule {
     group: String,
     rule: String,
@@ -61,8 +65,10 @@ struct OneRule {
     error: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = AlertPreview)]
 struct OneAlert {
+    #[schema(value_type = BTreeMap<String, String>)]
     labels: LabelSet,
     fired: u64,
     firing_seconds: f64,
@@ -70,12 +76,15 @@ struct OneAlert {
     is_firing: bool,
 }
 
-/// Runs the rules of the body over history.
+/// Runs the rules of the body, a rule file, over history: what they would have done.
+#[utoipa::path(post, path = "/api/v1/pitwatch/rules/preview", tag = "Rules and alerts", params(Wish),
+    request_body(content = String, content_type = "application/yaml", description = "A rule file"),
+    responses((status = 200, body = Success<Previews>)))]
 pub(super) async fn preview(
     State(shared): AppState,
     client: Client,
     wish: Result<Query<Wish>, axum::extract::rejection::QueryRejection>,
-    body: Bytes,
+    Raw(body): Raw,
 ) -> Result<Success<Previews>, ApiError> {
     let Query(wish) = wish.map_err(|error| ApiError::bad_data(error.body_text()))?;
     let duration = |name: &str, text: &Option<String>| match text.as_deref().map(parse_duration) {
@@ -121,10 +130,20 @@ fn one_alert(alert: AlertPreview) -> OneAlert {
     OneAlert { labels, fired, firing_seconds: firing_ms as f64 / 1000.0, last_fired_ms: last_ms, is_firing }
 }
 
-/// Takes the rule files as they are now.
-pub(super) async fn reload(State(shared): AppState) -> Result<Success<Value>, ApiError> {
+/// The rules that are in force after a reload.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Reloaded {
+    rules: usize,
+}
+
+/// Takes the rule files as they are now, all or none.
+#[utoipa::path(post, path = "/-/reload", tag = "Rules and alerts", responses(
+    (status = 200, body = Success<Reloaded>),
+    (status = 400, description = "Mistakes in the files: the rules stay as they were", body = Failure),
+))]
+pub(super) async fn reload(State(shared): AppState) -> Result<Success<Reloaded>, ApiError> {
     let alarms = shared.app.alarms.clone();
     let done = tokio::task::spawn_blocking(move || alarms.reload()).await;
     let rules = done.map_err(|error| super::pool::stopped(&error))?.map_err(ApiError::bad_data)?;
-    Ok(Success::new(json!({ "rules": rules })))
+    Ok(Success::new(Reloaded { rules }))
 }

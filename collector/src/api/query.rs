@@ -9,8 +9,10 @@ use pitwatch_promql::{Answer, Cancel, Engine, EngineOptions, Expr};
 use serde_json::Value;
 
 use super::ast;
-use super::envelope::{ApiError, JSON, Success};
+use super::envelope::{ApiError, Failure, JSON, Success};
 use super::matrix::{self, Spent, Wanted};
+use super::openapi::parameters::{At, Expression, How, Limit, Steps};
+use super::openapi::shapes::{Queried, Tree};
 use super::params::Params;
 use super::pool::Client;
 use super::{AppState, Shared};
@@ -44,7 +46,10 @@ impl Question {
             options.lookback_ms = lookback_ms;
         }
         let most = if options.timeout_ms == 0 { TIMEOUT_MAX_MS } else { options.timeout_ms };
-        let asked = params.duration("timeout")?.map_or(most, |ms| u64::try_from(ms).unwrap_or(0));
+        let asked = match params.duration("timeout")? {
+            Some(..=0) => return Err(ApiError::bad_parameter("timeout", "it must be more than 0")),
+            asked => asked.map_or(most, i64::unsigned_abs),
+        };
         let wanted = Wanted { limit: params.limit()?, stats: params.has("stats") };
         let tier = params.get("tier").map(str::parse).transpose().map_err(|e| ApiError::bad_parameter("tier", e))?;
         Ok(Self { expr, options, timeout_ms: asked.min(most), wanted, parse, tier })
@@ -68,7 +73,13 @@ impl Question {
     }
 }
 
-/// One value a series, at one time.
+/// Evaluates an expression at one time.
+#[utoipa::path(method(get, post), path = "/api/v1/query", tag = "Queries",
+    params(Expression, At, How, Limit), responses(
+    (status = 200, body = Success<Queried>),
+    (status = 422, description = "It cannot be evaluated on this data", body = Failure),
+    (status = 503, description = "It took too long, by its timeout or the collector's, or too many wait", body = Failure),
+))]
 pub(super) async fn instant(State(shared): AppState, client: Client, params: Params) -> Result<Response, ApiError> {
     let question = Question::read(&shared, &params)?;
     let time_ms = params.time("time")?.unwrap_or_else(unix_ms);
@@ -78,7 +89,13 @@ pub(super) async fn instant(State(shared): AppState, client: Client, params: Par
     question.answer(&shared, &client, evaluate).await
 }
 
-/// Values at many times.
+/// Evaluates an expression at many times.
+#[utoipa::path(method(get, post), path = "/api/v1/query_range", tag = "Queries",
+    params(Expression, Steps, How, Limit), responses(
+    (status = 200, body = Success<Queried>),
+    (status = 422, description = "It cannot be evaluated on this data", body = Failure),
+    (status = 503, description = "It took too long, by its timeout or the collector's, or too many wait", body = Failure),
+))]
 pub(super) async fn range(State(shared): AppState, client: Client, params: Params) -> Result<Response, ApiError> {
     let question = Question::read(&shared, &params)?;
     let (start_ms, end_ms) = (params.needed_time("start")?, params.needed_time("end")?);
@@ -90,17 +107,23 @@ pub(super) async fn range(State(shared): AppState, client: Client, params: Param
 }
 
 /// Exemplars: none are kept.
+#[utoipa::path(method(get, post), path = "/api/v1/query_exemplars", tag = "Queries", params(Expression),
+    responses((status = 200, body = Success<Vec<String>>)))]
 pub(super) async fn exemplars(State(_): AppState, params: Params) -> Result<Success<[(); 0]>, ApiError> {
     expression(&params)?;
     Ok(Success::new([]))
 }
 
-/// The query in its canonical text.
+/// The query in its canonical text, over several lines if it is long.
+#[utoipa::path(method(get, post), path = "/api/v1/format_query", tag = "Queries", params(Expression),
+    responses((status = 200, body = Success<String>)))]
 pub(super) async fn format(State(_): State<Arc<Shared>>, params: Params) -> Result<Success<String>, ApiError> {
     Ok(Success::new(expression(&params)?.pretty()))
 }
 
 /// The query as a tree.
+#[utoipa::path(method(get, post), path = "/api/v1/parse_query", tag = "Queries", params(Expression),
+    responses((status = 200, body = Success<Tree>)))]
 pub(super) async fn parse(State(_): State<Arc<Shared>>, params: Params) -> Result<Success<Value>, ApiError> {
     Ok(Success::new(ast::json(&expression(&params)?)))
 }

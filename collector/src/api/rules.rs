@@ -6,9 +6,11 @@ use axum::extract::State;
 use pitwatch_alerting::LabelSet;
 use pitwatch_promql::Matcher;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::envelope::{ApiError, Success};
+use super::openapi::parameters::Rules as RulesParameters;
 use super::params::{Params, rfc3339};
 use super::people::acknowledged_json;
 use super::seams::{AlertInfo, AlertState, RuleGroupInfo, RuleInfo, RuleKind};
@@ -19,7 +21,7 @@ use crate::clock::unix_ms;
 const ALERT_NAME: &str = "alertname";
 
 /// The collector's own view: what Prometheus' lacks, and how the receivers fare.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct OwnAlerts {
     now_ms: i64,
     alerts: Vec<OwnAlert>,
@@ -29,7 +31,7 @@ pub(super) struct OwnAlerts {
 }
 
 /// An alert with what is done about it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct OwnAlert {
     fingerprint: String,
     name: String,
@@ -46,13 +48,15 @@ pub(super) struct OwnAlert {
     expression: String,
     silenced_by: Vec<String>,
     inhibited_by: Vec<String>,
+    /// By whom, when (`at_ms`) and with what comment; null where nobody did
+    #[schema(value_type = Option<Object>)]
     acknowledged: Value,
     assigned_to: Option<String>,
     incident: Option<u64>,
 }
 
 /// How a receiver fares.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Receiver {
     name: String,
     kind: &'static str,
@@ -74,13 +78,95 @@ impl From<ReceiverStatus> for Receiver {
     }
 }
 
-/// Prometheus' `/api/v1/alerts`.
-pub(super) async fn alerts(State(shared): AppState) -> Success<Value> {
-    let alerts: Vec<Value> = shared.app.alarms.alerts().iter().map(alert_json).collect();
-    Success::new(json!({ "alerts": alerts }))
+/// Prometheus' list of alerts.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Alerts {
+    alerts: Vec<Alert>,
 }
 
-/// The collector's own `/api/v1/pitwatch/alerts`.
+/// An alert as Prometheus has it.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Alert {
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+    /// `pending` or `firing`
+    state: &'static str,
+    active_at: String,
+    /// A number in scientific notation, such as `9.1e-01`
+    value: String,
+}
+
+/// Prometheus' list of groups of rules.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Groups {
+    groups: Vec<Group>,
+    /// What asks for the next page, where there is one
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group_next_token: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = RuleGroup)]
+struct Group {
+    name: String,
+    file: String,
+    /// Seconds
+    interval: f64,
+    /// Most alerts or series of a rule; 0 for no limit
+    limit: u64,
+    rules: Vec<Rule>,
+    /// Seconds
+    evaluation_time: f64,
+    last_evaluation: String,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Rule {
+    name: String,
+    query: String,
+    labels: BTreeMap<String, String>,
+    /// `unknown`, `ok` or `err`
+    health: &'static str,
+    /// Seconds
+    evaluation_time: f64,
+    last_evaluation: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: Option<String>,
+    #[serde(flatten)]
+    kind: Kind,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(tag = "type", rename_all = "lowercase")]
+#[schema(as = RuleKind)]
+enum Kind {
+    Recording,
+    Alerting {
+        /// `inactive`, `pending` or `firing`
+        state: &'static str,
+        /// How long the condition must hold, in seconds
+        duration: f64,
+        /// How long it fires on when the condition ends, in seconds
+        #[serde(rename = "keepFiringFor")]
+        keep_firing_for: f64,
+        annotations: BTreeMap<String, String>,
+        alerts: Vec<Alert>,
+    },
+}
+
+/// Pending and firing alerts, as Prometheus has them.
+#[utoipa::path(get, path = "/api/v1/alerts", tag = "Rules and alerts", responses((status = 200, body = Success<Alerts>)))]
+pub(super) async fn alerts(State(shared): AppState) -> Success<Alerts> {
+    Success::new(Alerts { alerts: shared.app.alarms.alerts().iter().map(Alert::from).collect() })
+}
+
+/// Pending and firing alerts with what Prometheus does not say, and how the receivers fare.
+#[utoipa::path(get, path = "/api/v1/pitwatch/alerts", tag = "Rules and alerts",
+    responses((status = 200, body = Success<OwnAlerts>)))]
 pub(super) async fn own_alerts(State(shared): AppState) -> Success<OwnAlerts> {
     let mut alerts: Vec<AlertInfo> = shared.app.alarms.alerts();
     alerts.sort_by_key(|alert| (std::cmp::Reverse(alert.state), alert.active_at_ms));
@@ -204,20 +290,22 @@ impl<'p> Filter<'p> {
     }
 }
 
-/// Prometheus' `/api/v1/rules`.
-pub(super) async fn rules(State(shared): AppState, params: Params) -> Result<Success<Value>, ApiError> {
+/// The groups of rules, as Prometheus has them.
+#[utoipa::path(get, path = "/api/v1/rules", tag = "Rules and alerts", params(RulesParameters),
+    responses((status = 200, body = Success<Groups>)))]
+pub(super) async fn rules(State(shared): AppState, params: Params) -> Result<Success<Groups>, ApiError> {
     let filter = Filter::read(&params)?;
     let groups = shared.app.alarms.rules();
-    let mut shown: Vec<(&RuleGroupInfo, Value)> = Vec::new();
-    for group in groups.iter().filter(|group| filter.wants_group(group)) {
-        let rules = group.rules.iter().filter(|rule| filter.wants_rule(rule));
-        let rules: Vec<Value> = rules.map(|rule| rule_json(rule, filter.without_alerts)).collect();
+    let mut shown: Vec<(&RuleGroupInfo, Group)> = Vec::new();
+    for info in groups.iter().filter(|group| filter.wants_group(group)) {
+        let rules = info.rules.iter().filter(|rule| filter.wants_rule(rule));
+        let rules: Vec<Rule> = rules.map(|rule| Rule::new(rule, filter.without_alerts)).collect();
         // A group of which nothing is wanted is left out; one that is empty by itself is shown.
-        if !rules.is_empty() || group.rules.is_empty() {
-            shown.push((group, group_json(group, &rules)));
+        if !rules.is_empty() || info.rules.is_empty() {
+            shown.push((info, Group::new(info, rules)));
         }
     }
-    let mut next = None;
+    let mut group_next_token = None;
     if let Some(page) = &filter.page {
         if let Some(token) = page.token {
             let first = shown.iter().position(|(group, _)| token_of(group) == token);
@@ -225,65 +313,63 @@ pub(super) async fn rules(State(shared): AppState, params: Params) -> Result<Suc
             let first = first.ok_or_else(|| ApiError::bad_parameter("group_next_token", gone()))?;
             shown.drain(..first);
         }
-        next = shown.get(page.groups).map(|(group, _)| token_of(group));
+        group_next_token = shown.get(page.groups).map(|(group, _)| token_of(group));
         shown.truncate(page.groups);
     }
-    let mut data = json!({ "groups": shown.into_iter().map(|(_, json)| json).collect::<Vec<_>>() });
-    if let Some(next) = next {
-        data["groupNextToken"] = json!(next);
-    }
-    Ok(Success::new(data))
+    Ok(Success::new(Groups { groups: shown.into_iter().map(|(_, group)| group).collect(), group_next_token }))
 }
 
-fn group_json(group: &RuleGroupInfo, rules: &[Value]) -> Value {
-    json!({
-        "name": group.name,
-        "file": group.file,
-        "interval": group.interval_secs,
-        "limit": group.limit,
-        "rules": rules,
-        "evaluationTime": group.evaluation_secs,
-        "lastEvaluation": evaluated_at(group.last_evaluation_ms),
-    })
-}
-
-fn rule_json(rule: &RuleInfo, without_alerts: bool) -> Value {
-    let mut json = json!({
-        "name": rule.name,
-        "query": rule.query,
-        "labels": rule.labels,
-        "health": rule.health.as_str(),
-        "evaluationTime": rule.evaluation_secs,
-        "lastEvaluation": evaluated_at(rule.last_evaluation_ms),
-    });
-    if let Some(error) = &rule.last_error {
-        json["lastError"] = json!(error);
-    }
-    match &rule.kind {
-        RuleKind::Recording => json["type"] = json!("recording"),
-        RuleKind::Alerting { state, duration_secs, keep_firing_for_secs, annotations, alerts } => {
-            let alerts = if without_alerts { &[] } else { alerts.as_slice() };
-            json["type"] = json!("alerting");
-            json["state"] = json!(state.as_str());
-            json["duration"] = json!(duration_secs);
-            json["keepFiringFor"] = json!(keep_firing_for_secs);
-            json["annotations"] = json!(annotations);
-            json["alerts"] = alerts.iter().map(alert_json).collect();
+impl Group {
+    fn new(info: &RuleGroupInfo, rules: Vec<Rule>) -> Self {
+        Self {
+            name: info.name.clone(),
+            file: info.file.clone(),
+            interval: info.interval_secs,
+            limit: info.limit,
+            rules,
+            evaluation_time: info.evaluation_secs,
+            last_evaluation: evaluated_at(info.last_evaluation_ms),
         }
     }
-    json
 }
 
-fn alert_json(alert: &AlertInfo) -> Value {
-    let mut labels = alert.labels.clone();
-    labels.entry(ALERT_NAME.to_owned()).or_insert_with(|| alert.name.clone());
-    json!({
-        "labels": labels,
-        "annotations": alert.annotations,
-        "state": alert.state.as_str(),
-        "activeAt": rfc3339(alert.active_at_ms),
-        "value": exponent_text(alert.value.unwrap_or(f64::NAN)),
-    })
+impl Rule {
+    fn new(info: &RuleInfo, without_alerts: bool) -> Self {
+        let kind = match &info.kind {
+            RuleKind::Recording => Kind::Recording,
+            RuleKind::Alerting { state, duration_secs, keep_firing_for_secs, annotations, alerts } => Kind::Alerting {
+                state: state.as_str(),
+                duration: *duration_secs,
+                keep_firing_for: *keep_firing_for_secs,
+                annotations: annotations.clone(),
+                alerts: if without_alerts { Vec::new() } else { alerts.iter().map(Alert::from).collect() },
+            },
+        };
+        Self {
+            name: info.name.clone(),
+            query: info.query.clone(),
+            labels: info.labels.clone(),
+            health: info.health.as_str(),
+            evaluation_time: info.evaluation_secs,
+            last_evaluation: evaluated_at(info.last_evaluation_ms),
+            last_error: info.last_error.clone(),
+            kind,
+        }
+    }
+}
+
+impl From<&AlertInfo> for Alert {
+    fn from(info: &AlertInfo) -> Self {
+        let mut labels = info.labels.clone();
+        labels.entry(ALERT_NAME.to_owned()).or_insert_with(|| info.name.clone());
+        Self {
+            labels,
+            annotations: info.annotations.clone(),
+            state: info.state.as_str(),
+            active_at: rfc3339(info.active_at_ms),
+            value: exponent_text(info.value.unwrap_or(f64::NAN)),
+        }
+    }
 }
 
 /// What was never evaluated has Go's zero time, as in Prometheus.

@@ -85,7 +85,9 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The page.
+/// What each stock alert means and what to do.
+#[utoipa::path(get, path = "/docs/runbooks", tag = "Rules and alerts",
+    responses((status = 200, description = "The page", content_type = "text/html", body = String)))]
 pub(super) async fn page() -> Response {
     let mut body = "<meta name=\"viewport\" content=\"width=device-width\"><title>Pitwatch: runbooks</title>\
                     <h1>Stock alerts</h1><p>What each means, and what to do.</p>"

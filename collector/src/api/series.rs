@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use pitwatch_shared::model;
 use serde::Serialize;
 use serde_json::json;
+use utoipa::ToSchema;
 
 use super::envelope::{ApiError, JSON, Success};
-use super::params::Params;
+use super::openapi::parameters::{Limit, Matches, Metrics, NeededMatches, Span};
+use super::params::{Params, Segment};
 use super::pool::Client;
 use super::{AppState, Shared, help, matrix};
 use crate::source::HistorySource;
@@ -22,7 +24,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const TRUNCATED: &str = "results truncated due to limit";
 
 /// What is known of a metric.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Metadata {
     #[serde(rename = "type")]
     kind: &'static str,
@@ -30,7 +32,9 @@ pub(super) struct Metadata {
     unit: &'static str,
 }
 
-/// The names of all labels.
+/// The names of labels.
+#[utoipa::path(method(get, post), path = "/api/v1/labels", tag = "Series", params(Matches, Span, Limit),
+    responses((status = 200, body = Success<Vec<String>>)))]
 pub(super) async fn label_names(
     State(shared): AppState,
     client: Client,
@@ -42,10 +46,13 @@ pub(super) async fn label_names(
 }
 
 /// The values of one label.
+#[utoipa::path(get, path = "/api/v1/label/{name}/values", tag = "Series",
+    params(("name" = String, Path, description = "The label's name; it may be escaped as `U__…`"), Matches, Span, Limit),
+    responses((status = 200, body = Success<Vec<String>>)))]
 pub(super) async fn label_values(
     State(shared): AppState,
     client: Client,
-    Path(name): Path<String>,
+    Segment(name): Segment,
     params: Params,
 ) -> Result<Success<Vec<String>>, ApiError> {
     let (selectors, (start, end), limit) = (params.selectors()?, params.span()?, params.limit()?);
@@ -55,6 +62,8 @@ pub(super) async fn label_values(
 }
 
 /// The label sets of series.
+#[utoipa::path(method(get, post), path = "/api/v1/series", tag = "Series", params(NeededMatches, Span, Limit),
+    responses((status = 200, body = Success<Vec<BTreeMap<String, String>>>)))]
 pub(super) async fn series(State(shared): AppState, client: Client, params: Params) -> Result<Response, ApiError> {
     let (selectors, (start, end), limit) = (params.selectors()?, params.span()?, params.limit()?);
     if selectors.is_empty() {
@@ -82,7 +91,9 @@ pub(super) async fn series(State(shared): AppState, client: Client, params: Para
     answer.await
 }
 
-/// The types of metrics; help for those that are our agent's.
+/// The types of metrics; help and unit of those that are Pitwatch's agent's.
+#[utoipa::path(get, path = "/api/v1/metadata", tag = "Series", params(Metrics),
+    responses((status = 200, body = Success<BTreeMap<String, Vec<Metadata>>>)))]
 pub(super) async fn metadata(
     State(shared): AppState,
     params: Params,

@@ -1,35 +1,53 @@
 //! `/api/v1/pitwatch/session`: a browser signs in with a token and gets a cookie.
 
-use axum::Json;
 use axum::extract::{FromRequest, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::AppState;
 use super::agents::change;
 use super::auth::{self, SESSION_COOKIE};
-use super::envelope::{ApiError, Success};
-use super::params::Params;
+use super::envelope::{ApiError, Failure, Success};
+use super::params::{Body, Params};
 use crate::access::{Principal, SESSION_TTL_MS};
 use crate::clock::unix_ms;
 
 /// What a program sends to sign in; the page's form sends the same as a form.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct SignIn {
+    /// A token of this API
     token: String,
 }
 
-/// Signs in.
+/// Who is signed in.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Session {
+    name: String,
+    /// `writer`, `viewer`, `operator` or `admin`
+    role: &'static str,
+}
+
+/// Nothing more is to be said.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SignedOut {}
+
+/// Signs in: sets the cookie of a session.
+#[utoipa::path(post, path = "/api/v1/pitwatch/session", tag = "Tokens and sessions",
+    request_body(content((SignIn = "application/json"), (SignIn = "application/x-www-form-urlencoded"))),
+    responses(
+        (status = 200, description = "To JSON: who it is", body = Success<Session>),
+        (status = 303, description = "To a form: back to the first page"),
+        (status = 401, description = "The token is wrong, deleted or past its end", body = Failure),
+    ))]
 pub(super) async fn begin(State(shared): AppState, request: Request) -> Result<Response, ApiError> {
     let headers = request.headers().clone();
     let is_json =
         headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
     let token = if is_json {
-        let body = Json::<SignIn>::from_request(request, &()).await;
-        body.map_err(|error| ApiError::bad_data(format!("cannot read the request: {}", error.body_text())))?.0.token
+        Body::<SignIn>::from_request(request, &()).await?.0.token
     } else {
         let params = Params::from_request(request, &()).await?;
         params.get("token").unwrap_or_default().trim().to_owned()
@@ -39,18 +57,22 @@ pub(super) async fn begin(State(shared): AppState, request: Request) -> Result<R
     Ok(with_cookie(answer, &cookie(&text, &headers, SESSION_TTL_MS / 1000)))
 }
 
-/// Who is signed in.
-pub(super) async fn show(State(shared): AppState, headers: HeaderMap) -> Result<Success<Value>, ApiError> {
+/// Who asks: of a session or of a token.
+#[utoipa::path(get, path = "/api/v1/pitwatch/session", tag = "Tokens and sessions",
+    responses((status = 200, body = Success<Session>), (status = 401, description = "Nobody", body = Failure)))]
+pub(super) async fn show(State(shared): AppState, headers: HeaderMap) -> Result<Success<Session>, ApiError> {
     Ok(describe(&auth::identify(&shared.app.access, &headers, &Method::GET)?))
 }
 
-/// Signs out.
+/// Signs out: ends the session and takes its cookie away.
+#[utoipa::path(delete, path = "/api/v1/pitwatch/session", tag = "Tokens and sessions",
+    responses((status = 200, body = Success<SignedOut>), (status = 401, description = "Nobody is signed in", body = Failure)))]
 pub(super) async fn end(State(shared): AppState, headers: HeaderMap) -> Result<Response, ApiError> {
     auth::identify(&shared.app.access, &headers, &Method::DELETE)?;
     if let Some(text) = auth::session_cookie(&headers).map(str::to_owned) {
         change(&shared, move |shared| Ok(shared.app.access.end_session(&text)?)).await?;
     }
-    let answer = Success::new(json!({})).into_response();
+    let answer = Success::new(SignedOut {}).into_response();
     Ok(with_cookie(answer, &cookie("", &headers, 0)))
 }
 
@@ -65,8 +87,8 @@ async fn open(shared: &std::sync::Arc<super::Shared>, token: String) -> Result<(
     opened.ok_or_else(|| ApiError::no_token("the token is wrong, deleted or past its end"))
 }
 
-fn describe(principal: &Principal) -> Success<Value> {
-    Success::new(json!({ "name": &*principal.name, "role": principal.role.as_str() }))
+fn describe(principal: &Principal) -> Success<Session> {
+    Success::new(Session { name: principal.name.to_string(), role: principal.role.as_str() })
 }
 
 fn cookie(text: &str, headers: &HeaderMap, max_age_secs: i64) -> String {

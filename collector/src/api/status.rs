@@ -7,7 +7,8 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::AppState;
 use super::agents::change;
@@ -24,34 +25,40 @@ const ROOMS_MAX: usize = 100;
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// How the collector is.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Status {
     version: &'static str,
     started_ms: i64,
     now_ms: i64,
     ready: bool,
     not_ready_reason: Option<String>,
+    /// How many agents are in each state
     agents: BTreeMap<&'static str, usize>,
+    /// How many alerts are in each state
     alerts: BTreeMap<&'static str, usize>,
     receivers: Vec<Receiver>,
     storage: Storage,
-    /// Figures by section, as the parts of the collector give them.
+    /// Figures by section, as the parts of the collector give them: objects in an object
+    #[schema(value_type = Object)]
     sections: Value,
 }
 
-/// What history lost, holds and refuses.
-#[derive(Serialize)]
+/// What history lost, holds and refuses: of each list the largest.
+#[derive(Serialize, ToSchema)]
 struct Storage {
+    /// What the start found damaged or missing
     losses: Vec<String>,
     agents: Vec<Room>,
     agents_total: usize,
     metrics: Vec<Room>,
     metrics_total: usize,
+    /// Bytes of blocks that are no column's
     index_bytes: u64,
+    /// Agents of which a limit refused series
     refused: Vec<Refused>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Room {
     name: String,
     block_bytes: u64,
@@ -59,7 +66,7 @@ struct Room {
     head_samples: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Refused {
     agent: String,
     refused_total: u64,
@@ -102,12 +109,38 @@ impl From<StorageInfo> for Storage {
     }
 }
 
+/// Prometheus' description of a build.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct BuildInfo {
+    version: String,
+    revision: &'static str,
+    branch: &'static str,
+    build_user: &'static str,
+    build_date: &'static str,
+    go_version: &'static str,
+}
+
+/// A snapshot that was made.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Snapshot {
+    /// Where it lies, in the data directory
+    directory: &'static str,
+    bytes: u64,
+}
+
 /// Whether the process lives.
+#[utoipa::path(get, path = "/-/healthy", tag = "Collector",
+    responses((status = 200, description = "It does", content_type = "text/plain", body = String)))]
 pub(super) async fn healthy() -> &'static str {
     "pitwatch-collector is healthy.\n"
 }
 
 /// Whether it does its work.
+#[utoipa::path(get, path = "/-/ready", tag = "Collector", responses(
+    (status = 200, description = "It does", content_type = "text/plain", body = String),
+    (status = 503, description = "It does not", content_type = "text/plain", body = String),
+))]
 pub(super) async fn ready(State(shared): AppState) -> (StatusCode, String) {
     match shared.app.vitals.ready() {
         Ok(()) => (StatusCode::OK, "pitwatch-collector is ready.\n".to_owned()),
@@ -118,13 +151,17 @@ pub(super) async fn ready(State(shared): AppState) -> (StatusCode, String) {
     }
 }
 
-/// The collector's own metrics.
+/// The collector's own metrics, in Prometheus' text format.
+#[utoipa::path(get, path = "/metrics", tag = "Collector",
+    responses((status = 200, description = "The metrics", content_type = "text/plain", body = String)))]
 pub(super) async fn metrics(State(shared): AppState) -> impl IntoResponse {
     const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, KIND)], shared.app.vitals.metrics_text())
 }
 
-/// Everything at a glance.
+/// How the collector is, at a glance.
+#[utoipa::path(get, path = "/api/v1/pitwatch/status", tag = "Collector",
+    responses((status = 200, body = Success<Status>)))]
 pub(super) async fn status(State(shared): AppState) -> Success<Status> {
     let app = &shared.app;
     let (agents, alerts, ready) = (app.fleet.agents(), app.alarms.alerts(), app.vitals.ready());
@@ -144,24 +181,29 @@ pub(super) async fn status(State(shared): AppState) -> Success<Status> {
     })
 }
 
-/// Makes a snapshot for `pitwatch-collector backup`, which copies it.
+/// Makes a snapshot beside the data, for `pitwatch-collector backup`, which copies it.
+#[utoipa::path(post, path = "/api/v1/pitwatch/snapshot", tag = "Collector",
+    responses((status = 200, body = Success<Snapshot>)))]
 pub(super) async fn snapshot(
     State(shared): AppState,
     Extension(principal): Extension<Principal>,
-) -> Result<Success<Value>, ApiError> {
+) -> Result<Success<Snapshot>, ApiError> {
     let bytes = change(&shared, move |shared| shared.app.snapshots.take().map_err(ApiError::unavailable)).await?;
     tracing::info!(bytes, by = &*principal.name, "snapshot made");
-    Ok(Success::new(json!({ "directory": crate::backup::snapshot::DIR, "bytes": bytes })))
+    Ok(Success::new(Snapshot { directory: crate::backup::snapshot::DIR, bytes }))
 }
 
-/// Prometheus' `/api/v1/status/buildinfo`. Without `features`, or Grafana would take it for something else.
-pub(super) async fn build_info() -> Success<Value> {
-    Success::new(json!({
-        "version": format!("{PROMETHEUS_VERSION}+pitwatch.{VERSION}"),
-        "revision": "",
-        "branch": "",
-        "buildUser": "",
-        "buildDate": "",
-        "goVersion": "",
-    }))
+/// The release of Prometheus whose API this is, with Pitwatch's own behind the `+`.
+// Without `features`, or Grafana would take it for something else.
+#[utoipa::path(get, path = "/api/v1/status/buildinfo", tag = "Prometheus' server",
+    responses((status = 200, body = Success<BuildInfo>)))]
+pub(super) async fn build_info() -> Success<BuildInfo> {
+    Success::new(BuildInfo {
+        version: format!("{PROMETHEUS_VERSION}+pitwatch.{VERSION}"),
+        revision: "",
+        branch: "",
+        build_user: "",
+        build_date: "",
+        go_version: "",
+    })
 }

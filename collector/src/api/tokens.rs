@@ -1,14 +1,14 @@
 //! `/api/v1/pitwatch/tokens`: tokens of agents that enrol, and of people and programs that ask.
 
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
-use axum::{Extension, Json};
+use axum::Extension;
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::AppState;
 use super::agents::change;
-use super::envelope::{ApiError, Success};
+use super::envelope::{ApiError, Failure, Success};
+use super::params::{Body, Segment};
 use crate::access::{AccessError, Principal, Role, TokenRequest};
 use crate::clock::unix_ms;
 use crate::error_chain;
@@ -19,38 +19,91 @@ const API_TTL_MAX_SECS: u64 = 10 * 366 * 24 * 60 * 60;
 const ENROLL_TTL_SECS: u64 = 60 * 60;
 
 /// A wish for a token.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+#[schema(as = TokenWish)]
 pub(super) enum Create {
-    Enroll { name: Option<String>, ttl_secs: Option<u64> },
-    Api { name: String, role: String, ttl_secs: Option<u64> },
+    /// For one agent, to enrol once.
+    Enroll {
+        /// The name that it must take; any free one if left out
+        name: Option<String>,
+        /// How long it may be used; an hour if left out
+        #[schema(minimum = 1)]
+        ttl_secs: Option<u64>,
+    },
+    /// For a person or a program, to ask this API.
+    Api {
+        /// Whose it is
+        #[schema(min_length = 1)]
+        name: String,
+        /// `writer`, `viewer`, `operator` or `admin`
+        role: String,
+        /// How long it lives; without end if left out
+        #[schema(minimum = 1, maximum = 316224000)]
+        ttl_secs: Option<u64>,
+    },
 }
 
+const _: () = assert!(API_TTL_MAX_SECS == 316_224_000, "the description above says it");
+
 /// Every token, without secrets.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Tokens {
     now_ms: i64,
     enroll: Vec<Enroll>,
     api: Vec<Api>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EnrolmentToken)]
 struct Enroll {
     id: String,
+    /// The agent that it is for, if for one
     name: Option<String>,
     expires_ms: i64,
     used: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ApiToken)]
 struct Api {
     id: String,
     name: String,
+    /// `writer`, `viewer`, `operator` or `admin`
     role: &'static str,
     created_ms: i64,
     created_by: String,
     expires_ms: Option<i64>,
+    /// To within an hour
     last_used_ms: Option<i64>,
+}
+
+/// A new token: the only answer that has its secret.
+#[derive(Serialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+#[schema(as = NewToken)]
+pub(super) enum Created {
+    Enroll {
+        token: String,
+        expires_ms: i64,
+        /// Where agents reach this collector, `HOST:PORT`, if its configuration says
+        collector: Option<String>,
+    },
+    Api {
+        token: String,
+        id: String,
+        name: String,
+        role: &'static str,
+        expires_ms: Option<i64>,
+    },
+}
+
+/// The deleted token.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeletedToken)]
+pub(super) struct Deleted {
+    id: String,
+    name: String,
 }
 
 impl From<AccessError> for ApiError {
@@ -68,7 +121,9 @@ impl From<AccessError> for ApiError {
     }
 }
 
-/// Lists them.
+/// Every token, without its secret.
+#[utoipa::path(get, path = "/api/v1/pitwatch/tokens", tag = "Tokens and sessions",
+    responses((status = 200, body = Success<Tokens>)))]
 pub(super) async fn list(State(shared): AppState) -> Success<Tokens> {
     let enroll = shared.app.fleet.enroll_tokens().into_iter();
     let enroll = enroll.map(|t| Enroll { id: t.id, name: t.name, expires_ms: t.expires_ms, used: t.used });
@@ -84,14 +139,17 @@ pub(super) async fn list(State(shared): AppState) -> Success<Tokens> {
     Success::new(Tokens { now_ms: unix_ms(), enroll: enroll.collect(), api: api.collect() })
 }
 
-/// Makes one.
+/// Makes a token.
+#[utoipa::path(post, path = "/api/v1/pitwatch/tokens", tag = "Tokens and sessions", request_body = Create,
+    responses(
+        (status = 200, body = Success<Created>),
+        (status = 409, description = "There are as many tokens as may be", body = Failure),
+    ))]
 pub(super) async fn create(
     State(shared): AppState,
     Extension(principal): Extension<Principal>,
-    body: Result<Json<Create>, JsonRejection>,
-) -> Result<Success<Value>, ApiError> {
-    let Json(wish) =
-        body.map_err(|error| ApiError::bad_data(format!("cannot read the request: {}", error.body_text())))?;
+    Body(wish): Body<Create>,
+) -> Result<Success<Created>, ApiError> {
     match wish {
         Create::Enroll { name, ttl_secs } => {
             let ttl_secs = ttl_secs.unwrap_or(ENROLL_TTL_SECS);
@@ -100,12 +158,8 @@ pub(super) async fn create(
                 made.map_err(ApiError::from)
             });
             let made = made.await?;
-            Ok(Success::new(json!({
-                "kind": "enroll",
-                "token": made.token,
-                "expires_ms": made.expires_ms,
-                "collector": shared.app.agents_address,
-            })))
+            let collector = shared.app.agents_address.clone();
+            Ok(Success::new(Created::Enroll { token: made.token, expires_ms: made.expires_ms, collector }))
         }
         Create::Api { name, role, ttl_secs } => {
             let role: Role = role.parse().map_err(|error| ApiError::bad_data(format!("{error}")))?;
@@ -116,22 +170,22 @@ pub(super) async fn create(
                 Ok(shared.app.access.create(&request, now_ms)?)
             });
             let (token, info) = made.await?;
-            Ok(Success::new(json!({
-                "kind": "api",
-                "token": token,
-                "id": info.id,
-                "name": info.name,
-                "role": role.as_str(),
-                "expires_ms": info.expires_ms,
-            })))
+            let (id, name, expires_ms) = (info.id, info.name, info.expires_ms);
+            Ok(Success::new(Created::Api { token, id, name, role: role.as_str(), expires_ms }))
         }
     }
 }
 
-/// Deletes an API token.
-pub(super) async fn delete(State(shared): AppState, Path(id): Path<String>) -> Result<Success<Value>, ApiError> {
+/// Deletes an API token and ends its sessions.
+#[utoipa::path(delete, path = "/api/v1/pitwatch/tokens/{id}", tag = "Tokens and sessions",
+    params(("id" = String, Path, description = "The token's id, as the list has it")),
+    responses(
+        (status = 200, body = Success<Deleted>),
+        (status = 404, description = "There is no such token", body = Failure),
+    ))]
+pub(super) async fn delete(State(shared): AppState, Segment(id): Segment) -> Result<Success<Deleted>, ApiError> {
     let gone = change(&shared, move |shared| Ok(shared.app.access.revoke(&id)?)).await?;
-    Ok(Success::new(json!({ "id": gone.id, "name": gone.name })))
+    Ok(Success::new(Deleted { id: gone.id, name: gone.name }))
 }
 
 fn end_of(ttl_secs: u64, now_ms: i64) -> Result<i64, ApiError> {

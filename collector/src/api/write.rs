@@ -14,7 +14,8 @@ use axum::response::{IntoResponse, Response};
 use pitwatch_history::RowsAppended;
 use tokio::sync::{Semaphore, oneshot};
 
-use super::envelope::ApiError;
+use super::envelope::{ApiError, Failure};
+use super::openapi::shapes::Bytes;
 use super::{AppState, Shared};
 use crate::error_chain;
 use crate::ingest::{Event, Rows};
@@ -46,7 +47,18 @@ impl Default for Turns {
     }
 }
 
-/// Stores the samples of a request.
+/// Remote write, 1.0 and 2.0: stores the samples of a request, and answers when they are on disk.
+#[utoipa::path(post, path = "/api/v1/write", tag = "Samples in",
+    params(("Content-Encoding" = String, Header, description = "`snappy`, the block format")),
+    request_body(content = inline(Bytes), content_type = "application/x-protobuf",
+        description = "`prometheus.WriteRequest`, or with `;proto=io.prometheus.write.v2.Request` that"),
+    responses(
+        (status = 200, description = "Every sample is on disk"),
+        (status = 400, description = "The body is not what its type says; or some samples are not stored, the others are", body = Failure),
+        (status = 413, description = "Over a limit of size: nothing is stored", body = Failure),
+        (status = 415, description = "Another content type or encoding", body = Failure),
+        (status = 503, description = "Nothing is acknowledged, send it again", body = Failure),
+    ))]
 pub(super) async fn write(State(shared): AppState, headers: HeaderMap, body: Body) -> Response {
     let stats = shared.app.ingest.stats.clone();
     stats.writes.fetch_add(1, Ordering::Relaxed);

@@ -72,6 +72,105 @@ fn has(api: &Api, metric: &str) -> bool {
     !api.query(&format!("count({metric})")).unwrap().is_empty()
 }
 
+/// Our own dashboards.
+fn own_dashboards() -> Vec<(String, serde_json::Value)> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/grafana/dashboards");
+    let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let read =
+        |path: PathBuf| (path.display().to_string(), serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap());
+    files.map(read).collect()
+}
+
+/// Every expression of a dashboard with the title of its panel, its variables filled in.
+fn own_expressions(dashboard: &serde_json::Value) -> Vec<(String, String)> {
+    let variables = [("$__rate_interval", "1m"), ("$instance", NAME), ("$role", ".*")];
+    let fill = |expr: &str| variables.iter().fold(expr.to_owned(), |e, (from, to)| e.replace(from, to));
+    let mut all = Vec::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        let title = panel["title"].as_str().unwrap();
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            all.push((title.to_owned(), fill(target["expr"].as_str().unwrap())));
+        }
+    }
+    all
+}
+
+/// What a host need not have, or what is empty while all is well.
+fn may_be_empty(expr: &str) -> bool {
+    let of_the_host = ["node_disk_", "node_pressure_irq_"];
+    let while_well = ["ALERTS{", "pitwatch_collector_block_samples", "receiver"];
+    of_the_host.iter().chain(&while_well).any(|part| expr.contains(part))
+        || expr == "pitwatch_collector_deliveries_waiting"
+}
+
+#[test]
+fn our_dashboards_have_data() {
+    let temp = tempfile::tempdir().unwrap();
+    let collector = Collector::start(&temp.path().join("collector"), "", "").unwrap();
+    let signals = format!("{SIGNALS}[labels]\nrole = \"game\"\n");
+    let _agent = Agent::start(&temp.path().join("agent"), NAME, &collector, &signals).unwrap();
+    let api = collector.api().unwrap();
+    let (status, _) = api.get("/-/ready", &[]).unwrap();
+    assert_eq!(status, 200);
+    api.wait_for("pitwatch_process_cpu_ratio", Duration::from_secs(60), |rows| !rows.is_empty()).unwrap();
+    std::thread::sleep(Duration::from_secs(5));
+    // A query, so that there is one to be counted.
+    let (mut asked, mut empty) = (0, Vec::new());
+    for (file, dashboard) in own_dashboards() {
+        for (title, expr) in own_expressions(&dashboard) {
+            asked += 1;
+            let rows = api.query(&expr).unwrap_or_else(|error| panic!("{file}, {title}: {expr}: {error}"));
+            if rows.is_empty() && !may_be_empty(&expr) {
+                empty.push(format!("{file}, {title}: {expr}"));
+            }
+        }
+    }
+    println!("{asked} expressions");
+    assert!(asked > 60 && empty.is_empty(), "no data: {empty:#?}");
+}
+
+#[test]
+fn our_dashboards_are_what_grafana_takes() {
+    let dashboards = own_dashboards();
+    assert_eq!(dashboards.len(), 3);
+    let mut uids = BTreeSet::new();
+    for (file, dashboard) in &dashboards {
+        // 39 is Grafana 10.3's; later ones read it and write their own.
+        assert_eq!(dashboard["schemaVersion"], 39, "{file}");
+        assert!(uids.insert(dashboard["uid"].as_str().unwrap()), "{file}");
+        assert!(dashboard.get("__inputs").is_none() && dashboard.get("id").is_none(), "{file}: as exported by hand");
+        let names: Vec<&str> =
+            dashboard["templating"]["list"].as_array().unwrap().iter().map(|v| v["name"].as_str().unwrap()).collect();
+        assert_eq!(names[0], "datasource", "{file}");
+        let (mut ids, mut taken) = (BTreeSet::new(), BTreeSet::new());
+        for panel in dashboard["panels"].as_array().unwrap() {
+            let title = panel["title"].as_str().unwrap();
+            assert!(ids.insert(panel["id"].as_u64().unwrap()), "{file}, {title}: its id is another panel's");
+            let at = |name: &str| panel["gridPos"][name].as_u64().unwrap();
+            assert!(at("x") + at("w") <= 24, "{file}, {title}: wider than the grid");
+            for (x, y) in (at("x")..at("x") + at("w")).flat_map(|x| (at("y")..at("y") + at("h")).map(move |y| (x, y))) {
+                assert!(taken.insert((x, y)), "{file}, {title}: on another panel");
+            }
+            let kind = panel["type"].as_str().unwrap();
+            assert!(["timeseries", "stat", "table", "row"].contains(&kind), "{file}, {title}: {kind}");
+            if kind == "row" {
+                continue;
+            }
+            assert_eq!(panel["datasource"]["uid"], "${datasource}", "{file}, {title}");
+            let mut letters = BTreeSet::new();
+            for target in panel["targets"].as_array().unwrap() {
+                assert!(letters.insert(target["refId"].as_str().unwrap()), "{file}, {title}");
+                let expr = target["expr"].as_str().unwrap();
+                for (at, _) in expr.match_indices('$') {
+                    let name: String =
+                        expr[at + 1..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                    assert!(name == "__rate_interval" || names.contains(&&*name), "{file}, {title}: ${name}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn dashboards_and_rule_packs_work_on_a_real_agent() {
     let Some(dir) = data() else {

@@ -58,7 +58,8 @@ fn row(host: &Host, screen: &Screen) -> Vec<Cell> {
     ]
 }
 
-fn full_tone(ratio: Option<f64>) -> Tone {
+/// How a share stands out that must not reach one.
+pub(crate) fn full_tone(ratio: Option<f64>) -> Tone {
     match ratio {
         None => Tone::Faint,
         Some(ratio) if ratio >= FULL_RED => Tone::Red,

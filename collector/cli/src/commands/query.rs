@@ -93,7 +93,7 @@ fn step_of(range_ms: i64) -> i64 {
 }
 
 /// Seconds since 1970 without a rounding on the way.
-fn seconds_text(ms: i64) -> String {
+pub(crate) fn seconds_text(ms: i64) -> String {
     let sign = if ms < 0 { "-" } else { "" };
     format!("{sign}{}.{:03}", ms.unsigned_abs() / 1000, ms.unsigned_abs() % 1000)
 }
