@@ -7,7 +7,7 @@
 //! - [`seams`]: what the API asks of the rest of the collector.
 //! - [`serve`]: connections and their bounds.
 //! - `envelope`, `params`: what every answer and every question has in common.
-//! - `auth`: tokens, cookies, roles; `session`: signing in.
+//! - `auth`: tokens, cookies, roles; `session`: signing in; `attempts`: how often.
 //! - `pool`: how many queries run, whose turn it is, and when they are given up.
 //! - `output`: bodies that are sent while they are written.
 //! - `query`, `series`, `rules`, `federate`, `runtime`: Prometheus' endpoints; `matrix`: their numbers as JSON; `ast`:
@@ -15,17 +15,19 @@
 //! - `preview`: what rules would have done; taking rule files anew.
 //! - `v2`: Alertmanager's endpoints; `people`: acknowledgements and incidents; `act`: links in messages.
 //! - `write`: remote write in.
-//! - `hosts`, `agents`, `tokens`, `status`: the collector's own.
-//! - `page`: what a browser sees; `runbooks`: what stock alerts mean.
+//! - `hosts`, `agents`, `tokens`, `status`: the collector's own; `live`: queries' values as they change.
+//! - `web`: the web interface; `page`: what a browser sees without it; `runbooks`: what stock alerts mean.
 
 mod act;
 mod agents;
 mod ast;
+mod attempts;
 mod auth;
 mod envelope;
 mod federate;
 mod help;
 mod hosts;
+mod live;
 mod matrix;
 mod output;
 mod page;
@@ -44,6 +46,7 @@ mod session;
 mod status;
 mod tokens;
 mod v2;
+mod web;
 mod write;
 
 use std::sync::Arc;
@@ -65,6 +68,7 @@ use envelope::ApiError;
 use pool::QueryPool;
 
 pub use auth::SESSION_COOKIE;
+pub use live::LIVE_QUERIES_MAX;
 pub use pool::{QueryStats, WAITING_MAX_A_CLIENT};
 pub use seams::{
     AgentInfo, AgentState, Alarms, AlertCare, AlertInfo, AlertState, Desk, EnrollTokenInfo, Fleet, FleetError,
@@ -126,6 +130,8 @@ struct Shared {
     queries: Arc<QueryPool>,
     numbers: hosts::Cache,
     writes: write::Turns,
+    live: live::Topics,
+    attempts: attempts::Attempts,
 }
 
 type AppState = axum::extract::State<Arc<Shared>>;
@@ -135,17 +141,22 @@ pub fn router(app: App) -> Router {
     let source = HistorySource::new(app.history.clone());
     let queries = QueryPool::new(app.queries_at_once.max(1), QUERIES_WAITING_MAX, app.query_stats.clone());
     let (numbers, writes) = (hosts::Cache::default(), write::Turns::default());
-    let shared = Arc::new(Shared { app, source, queries, numbers, writes });
+    let (live, attempts) = (live::Topics::default(), attempts::Attempts::default());
+    let shared = Arc::new(Shared { app, source, queries, numbers, writes, live, attempts });
     let guard = |role| from_fn_with_state((shared.clone(), role), auth::authorize);
     let open = Router::new()
         .route("/-/healthy", get(status::healthy).head(status::healthy))
         .route("/-/ready", get(status::ready).head(status::ready))
-        .route("/", get(page::index))
+        .route("/", get(web::index))
+        .route("/plain", get(page::index))
+        .route("/assets/{name}", get(web::file))
+        .route("/favicon.svg", get(web::favicon))
         .route("/docs/runbooks", get(runbooks::page))
         .route("/api/v1/pitwatch/session", post(session::begin).get(session::show).delete(session::end))
         // The signed link is the permission.
         .route("/act/{token}", get(act::ask).post(act::act))
         .method_not_allowed_fallback(wrong_method);
+    let open = web::PAGES.iter().fold(open, |open, path| open.route(path, get(web::shell)));
     let admin = Router::new()
         .route("/api/v1/pitwatch/agents/{name}/revoke", post(agents::revoke))
         .route("/api/v1/pitwatch/tokens", get(tokens::list).post(tokens::create))
@@ -182,6 +193,7 @@ pub fn router(app: App) -> Router {
         .route("/api/v2/alerts/groups", get(v2::groups))
         .route("/api/v2/receivers", get(v2::receivers))
         .route("/api/v2/status", get(v2::status))
+        .route("/api/v1/pitwatch/live", get(live::live))
         .method_not_allowed_fallback(wrong_method)
         .fallback(unknown_path)
         .layer(guard(Role::Viewer));

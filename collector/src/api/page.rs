@@ -1,4 +1,5 @@
-//! `/`: what a browser sees. One page without scripts or anything from elsewhere: the hosts, and how to ask for more.
+//! `/plain`, and `/` of a collector that was built without the web interface: one page without scripts or anything from
+//! elsewhere: the hosts, and how to ask for more.
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
@@ -11,8 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::envelope::ApiError;
 use super::hosts::{self, Host, HostState, Hosts};
-use super::params::Params;
-use super::{AppState, auth, session};
+use super::{AppState, auth, web};
 
 const STYLE: &str = include_str!("page/style.css");
 /// How often a browser asks again, in seconds.
@@ -28,11 +28,8 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// The page, or the way to it.
-pub(super) async fn index(state: AppState, headers: HeaderMap, params: Params) -> Result<Response, ApiError> {
-    if let Some(token) = params.get("token") {
-        return session::begin_by_link(state, token.to_owned(), &headers).await;
-    }
-    let State(shared) = &state;
+pub(super) async fn index(State(shared): AppState, headers: HeaderMap) -> Result<Response, ApiError> {
+    let shared = &shared;
     if auth::identify(&shared.app.access, &headers, &Method::GET).is_err() {
         return Ok(html(StatusCode::UNAUTHORIZED, &sign_in()));
     }
@@ -73,6 +70,12 @@ fn overview(hosts: &Hosts) -> String {
         out.push_str("<table><tr><th>Host<th>State<th>CPU<th>Memory<th>Disk<th>Network<th>Alerts");
         hosts.hosts.iter().for_each(|host| push_row(&mut out, host));
         out.push_str("</table>");
+    }
+    if !web::is_built_in() {
+        out.push_str(
+            "<p>This collector was built without the web interface. In a checkout with Node 18 or newer, \
+             <code>make ui</code> builds it; the next build of the collector has it.</p>",
+        );
     }
     out.push_str(
         "<h2>Ask</h2><pre>pitwatch hosts\npitwatch alerts\n\
