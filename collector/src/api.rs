@@ -176,8 +176,8 @@ pub fn router(app: App) -> Router {
         .route_layer(guard(Role::Writer));
     let viewer = prometheus()
         .route("/metrics", get(status::metrics))
-        .route("/api/v1/pitwatch/hosts", get(hosts::list))
-        .route("/api/v1/pitwatch/agents", get(agents::list))
+        .route("/api/v1/pitwatch/hosts", get(hosts::list).layer(compression()))
+        .route("/api/v1/pitwatch/agents", get(agents::list).layer(compression()))
         .route("/api/v1/pitwatch/alerts", get(rules::own_alerts))
         .route("/api/v1/pitwatch/rules/preview", post(preview::preview))
         .route("/api/v1/pitwatch/incidents", get(people::incidents))
@@ -227,12 +227,12 @@ fn prometheus() -> Router<Arc<Shared>> {
         .route("/api/v1/status/runtimeinfo", get(runtime::runtime_info))
         .route("/api/v1/status/tsdb", get(runtime::tsdb))
         .route("/federate", get(federate::federate))
-        // Not for our own endpoints: the length of a compressed secret tells of it.
-        .layer(
-            CompressionLayer::new()
-                .quality(CompressionLevel::Fastest)
-                .compress_when(SizeAbove::new(COMPRESSED_MIN_BYTES)),
-        )
+        .layer(compression())
+}
+
+/// Not for answers with secrets in them: the length of a compressed secret tells of it.
+fn compression() -> CompressionLayer<SizeAbove> {
+    CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(SizeAbove::new(COMPRESSED_MIN_BYTES))
 }
 
 async fn unknown_path(uri: axum::http::Uri) -> ApiError {

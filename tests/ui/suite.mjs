@@ -57,7 +57,7 @@ async function harmless() {
 
 test('a wrong token is refused in words, a right one signs in', limit, async () => {
   await page.goto(stage.url);
-  await page.getByLabel('Token').fill(`pwa1_${'0'.repeat(64)}`);
+  await page.getByLabel('Token').fill(`pwa1_${'0'.repeat(32)}`);
   await page.getByRole('button', { name: 'Sign in' }).click();
   await page.getByText('The token is wrong').waitFor();
   await accessible('sign-in');
@@ -157,6 +157,42 @@ test('a query is asked, explained, and shared by its address', limit, async () =
   await shared.close();
   await page.goto(`${stage.url}/explore?q=rate(`);
   await page.getByText('The query is not understood').waitFor();
+});
+
+test('an alert says why, is acknowledged, and silenced', limit, async (context) => {
+  if ((await api(stage, 'GET', '/api/v2/silences')).status === 404) return context.skip('this collector has no silences');
+  await page.goto(`${stage.url}/alerts`);
+  await page.getByRole('link', { name: `All cores of ${stage.sick} are busy` }).click();
+  await page.getByRole('heading', { name: `All cores of ${stage.sick} are busy` }).waitFor();
+  await page.getByText('100 * (1 - avg by (instance)').first().waitFor();
+  await page.locator('.u-over').first().waitFor();
+  await page.locator('[data-culprits] tbody tr', { hasText: 'postgres' }).waitFor();
+  assert.equal(await page.getByRole('link', { name: 'Runbook' }).count(), 0, 'a link that is script');
+  await accessible('alert');
+  await page.getByRole('button', { name: 'Acknowledge' }).click();
+  await page.getByText(/acknowledged by/).first().waitFor();
+  await page.getByRole('button', { name: 'Silence…' }).click();
+  await page.getByText(/^Silences 1 of/).waitFor();
+  await accessible('silence');
+  await page.getByRole('button', { name: 'Silence', exact: true }).isEnabled();
+  await page.getByLabel('Why').fill('known <b onclick=window.pwned=6>fault</b>');
+  await page.getByRole('button', { name: 'Silence', exact: true }).click();
+  await page.locator('.tag', { hasText: /^silenced$/ }).waitFor();
+  await page.goto(`${stage.url}/alerts`);
+  await page.locator('[data-silenced]', { hasText: '1 silenced' }).waitFor();
+  await page.getByText('Nothing fires').waitFor();
+  await accessible('alerts');
+  await page.getByRole('button', { name: 'Silences' }).click();
+  await page.getByText('known <b onclick').waitFor();
+  await accessible('silences');
+  await page.getByRole('button', { name: 'End it' }).click();
+  await page.getByText('Nothing is silenced').waitFor();
+  await page.getByRole('button', { name: 'Incidents' }).click();
+  await page.locator('tbody a').first().click();
+  await page.getByRole('heading', { name: 'Time line' }).waitFor();
+  await page.getByText('acknowledged', { exact: true }).first().waitFor();
+  await accessible('incident');
+  await harmless();
 });
 
 test('agents, events and status say how Pitwatch itself is', limit, async () => {

@@ -79,8 +79,11 @@ pub(super) async fn shell(headers: HeaderMap) -> Response {
     };
     let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     let is_known = known.is_some_and(|known| known.split(',').any(|one| one.trim().trim_start_matches("W/") == tag));
-    let mut response =
-        if is_known { StatusCode::NOT_MODIFIED.into_response() } else { body(file, &headers, "text/html; charset=utf-8") };
+    let mut response = if is_known {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        body(file, &headers, "text/html; charset=utf-8")
+    };
     let fence: [(HeaderName, &'static str); 4] = [
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
@@ -99,7 +102,8 @@ pub(super) async fn shell(headers: HeaderMap) -> Response {
 /// A file of the interface.
 pub(super) async fn file(Path(name): Path<String>, headers: HeaderMap) -> Result<Response, ApiError> {
     let found = FILES.iter().find(|file| file.name.strip_prefix("assets/") == Some(&*name));
-    let file = found.ok_or_else(|| ApiError::not_found("no such file: the interface is of another version, reload it"))?;
+    let file =
+        found.ok_or_else(|| ApiError::not_found("no such file: the interface is of another version, reload it"))?;
     let kind = match name.rsplit_once('.').map(|(_, ending)| ending) {
         Some("js") => "text/javascript; charset=utf-8",
         Some("css") => "text/css; charset=utf-8",

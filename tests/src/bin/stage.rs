@@ -162,8 +162,7 @@ fn host(nth: usize) -> (String, Vec<(String, String)>) {
 /// Puts a past of the host that is gone into the store that the collector will open.
 fn remember(data_dir: &Path, hours: i64) -> anyhow::Result<()> {
     std::fs::create_dir_all(data_dir)?;
-    let (_history, mut appender, _) =
-        History::open(Arc::new(RealDisk), &data_dir.join("history"), Config::default())?;
+    let (_history, mut appender, _) = History::open(Arc::new(RealDisk), &data_dir.join("history"), Config::default())?;
     let (pattern, source, mut encoder) = (Pattern::host()?, SourceName::agent(GONE), Encoder::new());
     let (mut seq, mut payload, mut at) = (0, Vec::new(), pattern.begin());
     encoder.schema(&mut payload, true, 0, &[], pattern.defs()).context("schema")?;

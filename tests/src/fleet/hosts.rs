@@ -84,7 +84,9 @@ pub(super) const ROWS: &[Row] = &[
     row("node_sockstat_TCP_tw", &[], Gauge, |_, s| (40.0 + 30.0 * s.wave).round()),
     row("node_context_switches_total", &[], Counter, |v, s| v + 2000.0 + (s.busy * 9000.0).round()),
     row("node_intr_total", &[], Counter, |v, s| v + 900.0 + (s.busy * 2000.0).round()),
-    row("pitwatch_process_cpu_ratio", POSTGRES, Gauge, |_, s| hundredths(if s.is_sick { 1.62 } else { 0.08 + 0.1 * s.wave })),
+    row("pitwatch_process_cpu_ratio", POSTGRES, Gauge, |_, s| {
+        hundredths(if s.is_sick { 1.62 } else { 0.08 + 0.1 * s.wave })
+    }),
     row("pitwatch_process_resident_memory_bytes", POSTGRES, Gauge, |_, _| 2.4 * GIB),
     row("pitwatch_process_cpu_ratio", GAME, Gauge, |_, s| hundredths(0.1 + 0.2 * s.wave)),
     row("pitwatch_process_resident_memory_bytes", GAME, Gauge, |_, _| 1.1 * GIB),

@@ -56,8 +56,8 @@ function isBalanced(text: string): boolean {
 }
 
 /** Whether a series is the one that an alert is about: no label of both differs. */
-export function isOf(alert: Alert, series: Labels): boolean {
-  return Object.entries(series).every(([name, value]) => name === '__name__' || (alert.labels[name] ?? value) === value);
+export function isOf(labels: Labels, series: Labels): boolean {
+  return Object.entries(series).every(([name, value]) => name === '__name__' || (labels[name] ?? value) === value);
 }
 
 /** Only addresses that a link may have. */

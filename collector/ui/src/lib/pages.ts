@@ -75,4 +75,4 @@ function decoded(text: string): string | undefined {
 
 export const hostPath = (name: string): string => `/hosts/${encodeURIComponent(name)}`;
 export const alertPath = (fingerprint: string): string => `/alerts/${encodeURIComponent(fingerprint)}`;
-export const incidentPath = (id: string): string => `/incidents/${encodeURIComponent(id)}`;
+export const incidentPath = (id: number): string => `/incidents/${id}`;

@@ -53,7 +53,7 @@ export interface Alert {
   inhibited_by: string[];
   acknowledged: Acknowledgement | null;
   assigned_to: string | null;
-  incident: string | null;
+  incident: number | null;
 }
 
 export interface Alerts {
@@ -62,23 +62,26 @@ export interface Alerts {
 }
 
 export interface TimelineEntry {
-  time_ms: number;
-  kind: string;
+  at_ms: number;
+  what: string;
+  fingerprint: string | null;
   by: string | null;
   text: string;
 }
 
 export interface Incident {
-  id: string;
+  id: number;
+  cause: string;
   title: string;
+  severity: string;
   state: 'open' | 'closed';
   opened_ms: number;
   closed_ms: number | null;
-  severity: string | null;
-  labels: Labels;
-  alerts: string[];
   acknowledged: Acknowledgement | null;
   assigned_to: string | null;
+  /** Alerts that belonged to it, and those that fire now. */
+  alerts: number;
+  firing: number;
   timeline?: TimelineEntry[];
 }
 
@@ -144,9 +147,8 @@ export interface EnrolToken {
 
 export interface Receiver {
   name: string;
-  kind?: string;
-  pending?: number;
-  queued?: number;
+  kind: string;
+  pending: number;
   delivered: number;
   failed: number;
   last_error: string | null;

@@ -36,7 +36,7 @@ export function number(text: string): number | null {
   return Number.isFinite(value) ? value : null;
 }
 
-/** The frame with one more moment, and without what is older than `from`. A line that is new begins now. */
+/** The frame with one more moment, and without what is older than `from`. A line that is new begins now, if it is not nothing. */
 export function appended(frame: Frame, timeSecs: number, values: ReadonlyMap<string, number | null>, fromSecs: number): Frame {
   const last = frame.times.at(-1) ?? -Infinity;
   if (timeSecs <= last) return frame;
@@ -51,7 +51,7 @@ export function appended(frame: Frame, timeSecs: number, values: ReadonlyMap<str
     return { label: line.label, values: kept };
   });
   for (const [label, value] of values) {
-    if (!known.has(label)) lines.push({ label, values: [...new Array<null>(times.length - 1).fill(null), value] });
+    if (!known.has(label) && value) lines.push({ label, values: [...new Array<null>(times.length - 1).fill(null), value] });
   }
   return { times, lines };
 }

@@ -25,6 +25,8 @@ export interface PlotOptions {
   onPick(timeSecs: number): void;
 }
 
+/** Steps of an axis of bytes: powers of two, so that the numbers on it are round. */
+const BINARY_STEPS = Array.from({ length: 60 }, (_, power) => 2 ** power);
 const FONT = '11px system-ui, sans-serif';
 /** A drag shorter than this, in pixels, is a click. */
 const CLICK_PX = 4;
@@ -63,7 +65,7 @@ export function plot(options: PlotOptions, data: uPlot.AlignedData, into: HTMLEl
       },
       axes: [
         { ...axis, size: 26, space: 70, values: (_, splits) => splits.map((at) => tick(at, options)) },
-        { ...axis, size: 56, space: 26, values: (_, splits) => splits.map((value) => format(value, options.unit)) },
+        { ...axis, size: 62, space: 26, ...(options.unit.startsWith('bytes') ? { incrs: BINARY_STEPS } : {}), values: (_, splits) => splits.map((value) => format(value, options.unit)) },
       ],
       series: [{}, ...lines],
       bands: options.isStacked ? lines.slice(1).map((_, nth) => ({ series: [nth + 2, nth + 1] as [number, number] })) : [],

@@ -16,7 +16,9 @@ export async function loadPanel(panel: Panel, instance: string, at: Span, stepSe
   const answers = await Promise.all(questions.map(({ query }) => askRange(query, at, stepSecs, signal)));
   const frames = answers.map((series, nth) => frameOf(series, ({ metric }) => questions[nth]?.label(metric) ?? '', at, stepSecs));
   const times = frames[0]?.times ?? EMPTY.times;
-  const lines = frames.flatMap((frame) => frame.lines).filter((line) => line.values.some((value) => value !== null));
+  // In a stack what is always nothing has no area, only a name.
+  const says = (value: number | null) => value !== null && !(panel.isStacked && value === 0);
+  const lines = frames.flatMap((frame) => frame.lines).filter((line) => line.values.some(says));
   return { times, lines };
 }
 

@@ -23,8 +23,10 @@ export class View {
   /** Where the pointer is. */
   pointed = $state<number | null>(null);
 
-  /** What the charts show now; moves second by second where the range does. */
-  readonly shown: Span = $derived(span(this.range, clockwork.now));
+  /** Moves on by steps: between them nothing new would be drawn. */
+  readonly #tick = $derived(Math.floor(clockwork.now / (this.stepSecs * SECOND)) * this.stepSecs * SECOND);
+  /** What the charts show now. */
+  readonly shown: Span = $derived(span(this.range, this.#tick));
 
   /** What is asked of history: stays the same until there is a new step worth asking for. */
   loaded(now: number): Span {
