@@ -84,7 +84,7 @@ test('the fleet shows the sick host first, and every host a mark', limit, async 
   await page.keyboard.press('/');
   await page.keyboard.type(stage.gone);
   await page.keyboard.press('Enter');
-  await until('the search narrows', async () => (await page.locator('a[data-host], [data-row]').count()) <= 2);
+  await until('the search narrows', async () => (await page.locator('a[data-host]').count()) < HOSTS / 4);
   assert.match(page.url(), new RegExp(`q=${stage.gone}`));
   await harmless();
 });
@@ -93,7 +93,7 @@ test('from the sick host to the process that did it', limit, async () => {
   await page.goto(stage.url);
   await page.locator('.complaint', { hasText: stage.sick }).click();
   await page.getByRole('heading', { name: stage.sick }).waitFor();
-  await page.getByText('live', { exact: true }).waitFor();
+  await page.locator('.live', { hasText: /live$/ }).waitFor();
   await until('the numbers are live', async () => /9\d(\.\d)?%/.test((await page.locator('[data-vital=cpu]').innerText()).replace(/\s/g, '')));
   await page.locator('[data-panel=cpu][data-drawn=yes]').waitFor();
   const row = page.locator('[data-culprits] tbody tr').first();
@@ -144,6 +144,8 @@ test('a query is asked, explained, and shared by its address', limit, async () =
   await page.locator('.cm-tooltip-autocomplete', { hasText: 'node_load1' }).waitFor();
   await page.keyboard.press('Escape');
   await page.keyboard.type('d1');
+  // Enter takes a completion while some are shown.
+  await page.keyboard.press('Escape');
   await page.keyboard.press('Enter');
   await page.locator('[data-outcome]', { hasText: '1 series' }).waitFor();
   await page.getByRole('button', { name: 'explain' }).click();
@@ -230,12 +232,12 @@ test('the keyboard goes everywhere, and dark and light are kept', limit, async (
   await page.goto(stage.url);
   await page.locator('main').waitFor();
   for (const [key, path] of [['a', '/alerts'], ['x', '/explore'], ['n', '/agents'], ['s', '/status'], ['h', '/']]) {
-    await page.locator('body').click({ position: { x: 5, y: 790 } });
     await page.keyboard.press('Escape');
     await page.keyboard.press('g');
     await page.keyboard.press(key);
     await until(`g ${key}`, () => new URL(page.url()).pathname === path);
-    if (path === '/explore') await page.locator('.cm-content').blur();
+    // Where the query box takes the focus by itself, Escape leaves it.
+    if (path === '/explore') await page.locator('.cm-content').waitFor();
   }
   await page.keyboard.press('t');
   assert.equal(await page.evaluate(() => document.documentElement.dataset.theme), 'light');

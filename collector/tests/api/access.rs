@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use reqwest::Method;
-use reqwest::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, ORIGIN};
 use serde_json::json;
 
 use crate::server::Server;
@@ -145,12 +145,17 @@ fn the_local_token_is_an_admins() {
     assert_eq!(tokens.status, 200);
 }
 
+/// A program's sign-in with a good token.
+fn attempt(server: &Server) -> reqwest::RequestBuilder {
+    let request = server.request(Method::POST, "/api/v1/pitwatch/session").header(CONTENT_TYPE, "application/json");
+    request.body(json!({ "token": server.viewer }).to_string())
+}
+
 #[test]
 fn a_session_is_always_new_and_takes_the_place_of_the_one_before() {
     let server = Server::start();
     let sign_in = |cookie: &str| {
-        let request = server.request(Method::POST, "/api/v1/pitwatch/session").json(&json!({ "token": server.viewer }));
-        let answer = server.send(request.header(COOKIE, cookie));
+        let answer = server.send(attempt(&server).header(COOKIE, cookie));
         answer.cookie.unwrap().split(';').next().unwrap().to_owned()
     };
     let status = |cookie: &str| {
@@ -168,10 +173,9 @@ fn a_session_is_always_new_and_takes_the_place_of_the_one_before() {
 #[test]
 fn another_site_signs_nobody_in_and_nobody_tries_without_end() {
     let server = Server::start();
-    let attempt = || server.request(Method::POST, "/api/v1/pitwatch/session").json(&json!({ "token": server.viewer }));
-    let foreign = server.send(attempt().header(ORIGIN, "https://elsewhere.example"));
+    let foreign = server.send(attempt(&server).header(ORIGIN, "https://elsewhere.example"));
     assert_eq!((foreign.status, foreign.cookie), (403, None));
-    let statuses: Vec<u16> = (0..30).map(|_| server.send(attempt()).status).collect();
+    let statuses: Vec<u16> = (0..30).map(|_| server.send(attempt(&server)).status).collect();
     assert_eq!((statuses[0], *statuses.last().unwrap()), (200, 429), "{statuses:?}");
     // Whoever is in stays in.
     assert_eq!(server.get("/api/v1/labels").status, 200);

@@ -47,6 +47,7 @@ export function plot(options: PlotOptions, data: uPlot.AlignedData, into: HTMLEl
     points: { show: false },
     spanGaps: false,
   }));
+  let isOwn = false;
   const chart = new uPlot(
     {
       width: options.width,
@@ -80,8 +81,10 @@ export function plot(options: PlotOptions, data: uPlot.AlignedData, into: HTMLEl
         setSelect: [
           (chart) => {
             const { left, width } = chart.select;
-            if (width > CLICK_PX) options.onZoom(chart.posToVal(left, 'x'), chart.posToVal(left + width, 'x'));
+            // Charts that share a cursor share the selection, too: only the one that was dragged over speaks.
+            if (isOwn && width > CLICK_PX) options.onZoom(chart.posToVal(left, 'x'), chart.posToVal(left + width, 'x'));
             chart.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+            isOwn = false;
           },
         ],
         draw: [(chart) => drawMarks(chart, options)],
@@ -91,7 +94,10 @@ export function plot(options: PlotOptions, data: uPlot.AlignedData, into: HTMLEl
     into,
   );
   let pressed = 0;
-  chart.over.addEventListener('mousedown', (event) => (pressed = event.clientX));
+  chart.over.addEventListener('mousedown', (event) => {
+    pressed = event.clientX;
+    isOwn = true;
+  });
   chart.over.addEventListener('click', (event) => {
     const left = event.clientX - chart.over.getBoundingClientRect().left;
     if (Math.abs(event.clientX - pressed) <= CLICK_PX) options.onPick(chart.posToVal(left, 'x'));
