@@ -54,7 +54,7 @@ try {
         const inSight = () => [...document.querySelectorAll('[data-panel]')].filter((panel) => panel.getBoundingClientRect().top < innerHeight);
         const before = new Map(inSight().map((panel) => [panel, panel.dataset.loaded]));
         select.value = String(24 * 3600 * 1000);
-        select.dispatchEvent(new Event('change'));
+        select.dispatchEvent(new Event('change', { bubbles: true }));
         while (![...before].every(([panel, loaded]) => panel.dataset.loaded !== loaded)) await new Promise((resolve) => requestAnimationFrame(resolve));
         await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
         return { ms: performance.now() - begun, charts: before.size };

@@ -53,7 +53,7 @@ export function plot(options: PlotOptions, data: uPlot.AlignedData, into: HTMLEl
       width: options.width,
       height: options.height,
       legend: { show: false },
-      padding: [8, 8, 0, 0],
+      padding: [8, 24, 0, 0],
       cursor: {
         y: false,
         points: { size: 6 },
