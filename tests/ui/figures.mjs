@@ -47,19 +47,18 @@ try {
     await page.goto(`${stage.url}/hosts/${stage.gone}?range=1h`);
     await page.locator('[data-panel=cpu][data-drawn=yes]').waitFor();
     await page.waitForTimeout(1000);
-    day.push(
-      await page.evaluate(async () => {
-        const select = document.querySelector('select[aria-label="Time range"]');
-        const begun = performance.now();
-        const inSight = () => [...document.querySelectorAll('[data-panel]')].filter((panel) => panel.getBoundingClientRect().top < innerHeight);
-        const before = new Map(inSight().map((panel) => [panel, panel.dataset.loaded]));
-        select.value = String(24 * 3600 * 1000);
-        select.dispatchEvent(new Event('change', { bubbles: true }));
-        while (![...before].every(([panel, loaded]) => panel.dataset.loaded !== loaded)) await new Promise((resolve) => requestAnimationFrame(resolve));
-        await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
-        return { ms: performance.now() - begun, charts: before.size };
-      }),
+    await page.evaluate(() => {
+      const inSight = [...document.querySelectorAll('[data-panel]')].filter((panel) => panel.getBoundingClientRect().top < innerHeight);
+      window.before = new Map(inSight.map((panel) => [panel, panel.dataset.loaded]));
+      document.addEventListener('change', () => (window.begun = performance.now()), { capture: true, once: true });
+    });
+    await page.locator('select[aria-label="Time range"]').selectOption(String(24 * 3600 * 1000));
+    const drawn = await page.waitForFunction(
+      () => [...window.before].every(([panel, loaded]) => panel.dataset.loaded !== loaded) && performance.now() - window.begun,
+      undefined,
+      { polling: 'raf' },
     );
+    day.push({ ms: await drawn.jsonValue(), charts: await page.evaluate(() => window.before.size) });
   }
   const charts = median(day.map((run) => run.charts));
   line(`Host, 24 h at 1 s behind it: ${charts} charts in sight drawn`, `${median(day.map((run) => run.ms)).toFixed(0)} ms`, '300 ms', median(day.map((run) => run.ms)) <= 300);
