@@ -3,27 +3,60 @@
 CARGO ?= cargo
 # The optional state engine is tested beside the default one.
 FEATURES := --features pitwatch-collector/sled
-PACKAGES := prometheus prometheus-alertmanager prometheus-node-exporter victoria-metrics strace iproute2 python3-venv
+# The web interface: its sources, and what the collector's build takes in.
+UI := collector/ui
+UI_SOURCES := $(shell git ls-files $(UI) 2>/dev/null || find $(UI)/src -type f)
+PACKAGES := chromium fonts-dejavu-core prometheus prometheus-alertmanager prometheus-node-exporter victoria-metrics strace iproute2 \
+	python3-venv
 # From PyPI, into target/.
 SCHEMATHESIS := schemathesis==4.32.5
 
-.PHONY: help demo build test lint check deny mutants fuzz bench bench-peers packages schemathesis
+.PHONY: help demo build ui ui-check ui-test screens ui-figures node test lint check deny mutants fuzz bench bench-peers packages \
+	schemathesis
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
-demo: ## this host, live: a collector and an agent, an alert that fires and resolves (DEMO_SECONDS=40 stops by itself)
+demo: ui ## this host, live: a collector and an agent, an alert that fires and resolves (DEMO_SECONDS=40 stops by itself)
 	@start=$$(date +%s); $(CARGO) build --quiet --workspace --bins || exit 1; \
 	took=$$(( $$(date +%s) - start )); echo "built in $$((took / 60)) m $$((took % 60)) s"
 	@exec target/debug/pitwatch-demo
 
-build: ## every program
+build: ui ## every program
 	$(CARGO) build --workspace --bins
 
-test: packages schemathesis lint ## everything that CI runs
+test: packages schemathesis ui ui-check lint ## everything that CI runs
 	$(CARGO) build --workspace --bins $(FEATURES)
 	$(CARGO) test --workspace $(FEATURES)
+	$(MAKE) --no-print-directory ui-test
 	@echo "all passed"
+
+ui: $(UI)/dist/index.html ## the web interface; the next build of the collector has it in it
+
+$(UI)/dist/index.html: $(filter-out $(UI)/dist/%,$(UI_SOURCES)) | node
+	@cd $(UI) && npm ci --silent --no-audit --no-fund && npm run --silent build
+
+ui-check: ui ## types and unit tests of the web interface
+	@cd $(UI) && npm run --silent check && npm run --silent test
+
+# UI_HOSTS sets the size of the fleet, UI_PROFILE=release takes programs of `cargo build --release`.
+ui-test: packages node ## the web interface in a real browser, against a real collector
+	@cd tests/ui && npm ci --silent --no-audit --no-fund && npm test --silent
+
+screens: ui node ## pictures of the README, from a running collector
+	$(CARGO) build --workspace --bins
+	@cd tests/ui && npm ci --silent --no-audit --no-fund && node screens.mjs ../../docs/screens --readme
+
+ui-figures: ui packages node ## how fast the web interface is (docs/benchmarks/web.md)
+	$(CARGO) build --release --workspace --bins
+	@cd tests/ui && npm ci --silent --no-audit --no-fund && UI_PROFILE=release node figures.mjs
+
+# Node 18 or newer; Debian's own will do.
+node:
+	@if ! command -v npm >/dev/null; then \
+	  echo "installing Debian packages that the web interface is built with: nodejs npm"; \
+	  sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	  $$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null; fi
 
 lint: ## format, clippy and documentation, warnings refused
 	$(CARGO) fmt --all --check

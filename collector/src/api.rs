@@ -7,7 +7,7 @@
 //! - [`seams`]: what the API asks of the rest of the collector.
 //! - [`serve`]: connections and their bounds.
 //! - `envelope`, `params`: what every answer and every question has in common.
-//! - `auth`: tokens, cookies, roles; `session`: signing in.
+//! - `auth`: tokens, cookies, roles; `session`: signing in; `attempts`: how often.
 //! - `pool`: how many queries run, whose turn it is, and when they are given up.
 //! - `output`: bodies that are sent while they are written.
 //! - `query`, `series`, `rules`, `federate`, `runtime`: Prometheus' endpoints; `matrix`: their numbers as JSON; `ast`:
@@ -15,19 +15,21 @@
 //! - `preview`: what rules would have done; taking rule files anew.
 //! - `v2`: Alertmanager's endpoints; `people`: acknowledgements and incidents; `act`: links in messages.
 //! - `write`: remote write in.
-//! - `hosts`, `events`, `agents`, `tokens`, `status`: the collector's own.
-//! - `page`: what a browser sees; `runbooks`: what stock alerts mean.
+//! - `hosts`, `events`, `agents`, `tokens`, `status`: the collector's own; `live`: queries' values as they change.
+//! - `web`: the web interface; `page`: what a browser sees without it; `runbooks`: what stock alerts mean.
 //! - [`openapi`](mod@openapi): all of this described, from this code, for programs and as a page.
 
 mod act;
 mod agents;
 mod ast;
+mod attempts;
 mod auth;
 mod envelope;
 mod events;
 mod federate;
 mod help;
 mod hosts;
+mod live;
 mod matrix;
 mod openapi;
 mod output;
@@ -47,6 +49,7 @@ mod session;
 mod status;
 mod tokens;
 mod v2;
+mod web;
 mod write;
 
 use std::sync::Arc;
@@ -70,6 +73,7 @@ use envelope::ApiError;
 use pool::QueryPool;
 
 pub use auth::SESSION_COOKIE;
+pub use live::LIVE_QUERIES_MAX;
 pub use openapi::openapi;
 pub use pool::{QueryStats, WAITING_MAX_A_CLIENT};
 pub use seams::{
@@ -132,6 +136,8 @@ struct Shared {
     queries: Arc<QueryPool>,
     numbers: hosts::Cache,
     writes: write::Turns,
+    live: live::Topics,
+    attempts: attempts::Attempts,
 }
 
 type AppState = axum::extract::State<Arc<Shared>>;
@@ -141,7 +147,8 @@ pub fn router(app: App) -> Router {
     let source = HistorySource::new(app.history.clone());
     let queries = QueryPool::new(app.queries_at_once.max(1), QUERIES_WAITING_MAX, app.query_stats.clone());
     let (numbers, writes) = (hosts::Cache::default(), write::Turns::default());
-    let shared = Arc::new(Shared { app, source, queries, numbers, writes });
+    let (live, attempts) = (live::Topics::default(), attempts::Attempts::default());
+    let shared = Arc::new(Shared { app, source, queries, numbers, writes, live, attempts });
     let guard = |role| from_fn_with_state((shared.clone(), role), auth::authorize);
     // Who has no token is not told what is there.
     let mut all = Router::new().fallback(unknown_path).layer(guard(Role::Viewer));
@@ -152,7 +159,7 @@ pub fn router(app: App) -> Router {
             None => group,
         });
     }
-    all = all.merge(alerting(&shared));
+    all = all.merge(alerting(&shared)).merge(interface());
     all.layer(DefaultBodyLimit::max(BODY_MAX_BYTES)).layer(from_fn(envelope::add_headers)).with_state(shared)
 }
 
@@ -181,9 +188,19 @@ fn alerting(shared: &Arc<Shared>) -> Router<Arc<Shared>> {
         .route("/api/v2/alerts/groups", get(v2::groups))
         .route("/api/v2/receivers", get(v2::receivers))
         .route("/api/v2/status", get(v2::status))
+        .route("/api/v1/pitwatch/live", get(live::live))
         .method_not_allowed_fallback(wrong_method)
         .route_layer(guard(Role::Viewer));
     open.merge(operator).merge(viewer)
+}
+
+/// The web interface's files and addresses.
+fn interface() -> Router<Arc<Shared>> {
+    let files = Router::new()
+        .route("/plain", get(page::index))
+        .route("/assets/{name}", get(web::file))
+        .route("/favicon.svg", get(web::favicon));
+    web::PAGES.iter().fold(files, |all, path| all.route(path, get(web::shell))).method_not_allowed_fallback(wrong_method)
 }
 
 /// Routes with their description.
@@ -204,18 +221,21 @@ fn open() -> Routes {
     OpenApiRouter::new()
         .routes(routes!(status::healthy))
         .routes(routes!(status::ready))
-        .routes(routes!(page::index))
+        .routes(routes!(web::index))
         .routes(routes!(runbooks::page))
         .routes(routes!(openapi::page::docs))
         .routes(routes!(session::begin, session::show, session::end))
 }
 
 fn viewer() -> Routes {
-    prometheus()
-        .routes(routes!(status::metrics))
+    let long = OpenApiRouter::new()
         .routes(routes!(hosts::list))
         .routes(routes!(events::list))
         .routes(routes!(agents::list))
+        .layer(compression());
+    prometheus()
+        .merge(long)
+        .routes(routes!(status::metrics))
         .routes(routes!(rules::own_alerts))
         .routes(routes!(preview::preview))
         .routes(routes!(status::status))
@@ -258,12 +278,12 @@ fn prometheus() -> Routes {
         .routes(routes!(runtime::runtime_info))
         .routes(routes!(runtime::tsdb))
         .routes(routes!(federate::federate))
-        // Not for our own endpoints: the length of a compressed secret tells of it.
-        .layer(
-            CompressionLayer::new()
-                .quality(CompressionLevel::Fastest)
-                .compress_when(SizeAbove::new(COMPRESSED_MIN_BYTES)),
-        )
+        .layer(compression())
+}
+
+/// Not for answers with secrets in them: the length of a compressed secret tells of it.
+fn compression() -> CompressionLayer<SizeAbove> {
+    CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(SizeAbove::new(COMPRESSED_MIN_BYTES))
 }
 
 async fn unknown_path(uri: axum::http::Uri) -> ApiError {

@@ -197,6 +197,7 @@ impl Telemetry {
         counter(all, "pitwatch_collector_queries_refused_total", load(&stats.refused));
         counter(all, "pitwatch_collector_queries_expired_total", load(&stats.expired));
         counter(all, "pitwatch_collector_queries_abandoned_total", load(&stats.abandoned));
+        counter(all, "pitwatch_collector_live_evaluations_total", load(&stats.watched));
         counter(all, "pitwatch_collector_query_wait_seconds_total", load(&stats.waited_us) / 1e6);
         counter(all, "pitwatch_collector_query_seconds_total", load(&stats.ran_us) / 1e6);
     }

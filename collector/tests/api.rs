@@ -3,8 +3,9 @@
 //! - `server`: the server under test, two hosts in its store, and stand-ins for agents and alerts.
 //! - `prometheus`: Prometheus' endpoints; `promtool`: the same as Prometheus' own programs see them; `grafana`: the
 //!   requests of Grafana's data source.
-//! - `access`: tokens, roles, sessions; `own`: the collector's endpoints; `people`: silences, acknowledgements, incidents; `page`: what a browser sees; `write`:
-//!   remote write in; `openapi`: the description of all of it.
+//! - `access`: tokens, roles, sessions; `own`: the collector's endpoints; `people`: silences, acknowledgements, incidents;
+//!   `live`: values as they change; `page`: what a browser sees; `write`: remote write in; `openapi`: the description of
+//!   all of it.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,6 +16,8 @@
 mod access;
 #[path = "api/grafana.rs"]
 mod grafana;
+#[path = "api/live.rs"]
+mod live;
 #[path = "api/openapi.rs"]
 mod openapi;
 #[path = "api/own.rs"]

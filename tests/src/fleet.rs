@@ -3,12 +3,14 @@
 //!
 //! - [`identities`]: certificates for all of them, put into a collector's state before it starts.
 //! - [`signals`]: the series that they send: synthetic, or a recording of a real host.
+//! - `hosts`: a made-up host for people to look at.
 //! - [`agent`]: one of them.
 //! - [`trial`]: a collector and a fleet at work: what it costs, and how all come back.
 //! - [`figures`]: percentiles and tables.
 
 pub mod agent;
 pub mod figures;
+mod hosts;
 pub mod identities;
 pub mod signals;
 pub mod trial;
@@ -76,6 +78,20 @@ impl Fleet {
         pattern: Pattern,
         dir: &Path,
     ) -> anyhow::Result<Self> {
+        Self::start_labelled(identities, collector, pattern, dir, |_| Vec::new())
+    }
+
+    /// As [`Fleet::start`]; `labels` gives those of each agent.
+    ///
+    /// # Errors
+    /// As [`Fleet::start`].
+    pub fn start_labelled(
+        identities: Vec<Identity>,
+        collector: SocketAddr,
+        pattern: Pattern,
+        dir: &Path,
+        labels: impl Fn(usize) -> Vec<(String, String)>,
+    ) -> anyhow::Result<Self> {
         allow_files(identities.len() as u64 + OTHER_FILES)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
         let shared = Arc::new(Shared::new(pattern));
@@ -85,7 +101,7 @@ impl Fleet {
             let agent = Arc::new(Agent::new(identity.name(), &shared));
             agents.push(agent.clone());
             let config =
-                LinkConfig { collector: collector.to_string(), identity_dir: dir.to_owned(), labels: Vec::new() };
+                LinkConfig { collector: collector.to_string(), identity_dir: dir.to_owned(), labels: labels(nth) };
             let (shared, stopped) = (shared.clone(), stopped.clone());
             let wait = Duration::from_millis(nth as u64 * 1000 / JOINS_PER_SEC);
             runtime.spawn(async move {

@@ -186,13 +186,14 @@ pub(crate) struct Receiver {
     pub(crate) last_success_ms: Option<i64>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+/// What happened.
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct EventsData {
     pub(crate) events: Vec<Event>,
     pub(crate) more: bool,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Event {
     pub(crate) time_ms: i64,
     pub(crate) host: String,
@@ -245,20 +246,6 @@ pub(crate) struct Agent {
     pub(crate) certificate_not_after_ms: Option<i64>,
     pub(crate) clock_skew_ms: Option<i64>,
     pub(crate) lost_frames: u64,
-}
-
-/// What happened.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub(crate) struct EventsData {
-    pub(crate) events: Vec<Event>,
-}
-
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub(crate) struct Event {
-    pub(crate) time_ms: i64,
-    pub(crate) kind: String,
-    pub(crate) severity: String,
-    pub(crate) summary: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]

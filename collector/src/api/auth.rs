@@ -80,7 +80,7 @@ fn authorization(value: &str) -> Option<String> {
 }
 
 /// Whether a browser says that its page came from here. SameSite does not tell ports of one host apart.
-fn is_same_origin(headers: &HeaderMap) -> bool {
+pub(super) fn is_same_origin(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     match text(header::ORIGIN) {
         Some(origin) => origin.split_once("://").is_some_and(|(_, host)| Some(host) == text(header::HOST)),

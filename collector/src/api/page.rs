@@ -1,4 +1,5 @@
-//! `/`: what a browser sees. One page without scripts or anything from elsewhere: the hosts, and how to ask for more.
+//! `/plain`, and `/` of a collector that was built without the web interface: one page without scripts or anything from
+//! elsewhere: the hosts, and how to ask for more.
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
@@ -11,8 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::envelope::ApiError;
 use super::hosts::{self, Host, HostState, Hosts};
-use super::params::Params;
-use super::{AppState, auth, session};
+use super::{AppState, auth, web};
 
 const STYLE: &str = include_str!("page/style.css");
 /// How often a browser asks again, in seconds.
@@ -27,28 +27,18 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// What a browser sees: the hosts, or a form to sign in; with `token`, the way from one to the other.
-#[utoipa::path(get, path = "/", tag = "Collector",
-    params(("token" = Option<String>, Query, description = "Signs in")),
-    responses(
-        (status = 200, description = "The page", content_type = "text/html", body = String),
-        (status = 303, description = "Signed in"),
-        (status = 401, description = "A form to sign in", content_type = "text/html", body = String),
-    ))]
-pub(super) async fn index(state: AppState, headers: HeaderMap, params: Params) -> Result<Response, ApiError> {
-    if let Some(token) = params.get("token") {
-        let begun = session::begin_by_link(state, token.to_owned(), &headers).await;
-        // A link that is too old is for a person, too.
-        return match begun {
-            Err(error) if error.status() == StatusCode::UNAUTHORIZED => Ok(html(StatusCode::UNAUTHORIZED, &sign_in())),
-            begun => begun,
-        };
-    }
-    let State(shared) = &state;
+/// The page, or the way to it.
+pub(super) async fn index(State(shared): AppState, headers: HeaderMap) -> Result<Response, ApiError> {
+    let shared = &shared;
     if auth::identify(&shared.app.access, &headers, &Method::GET).is_err() {
-        return Ok(html(StatusCode::UNAUTHORIZED, &sign_in()));
+        return Ok(refused());
     }
     Ok(html(StatusCode::OK, &overview(&hosts::hosts(shared).await?)))
+}
+
+/// A form to sign in, for whoever came without a valid token.
+pub(super) fn refused() -> Response {
+    html(StatusCode::UNAUTHORIZED, &sign_in())
 }
 
 /// A page with our style, which asks nobody for more.
@@ -86,6 +76,12 @@ fn overview(hosts: &Hosts) -> String {
         out.push_str("<table><tr><th>Host<th>State<th>CPU<th>Memory<th>Disk<th>Network<th>Alerts");
         hosts.hosts.iter().for_each(|host| push_row(&mut out, host));
         out.push_str("</table>");
+    }
+    if !web::is_built_in() {
+        out.push_str(
+            "<p>This collector was built without the web interface. In a checkout with Node 18 or newer, \
+             <code>make ui</code> builds it; the next build of the collector has it.</p>",
+        );
     }
     out.push_str(
         "<h2>Ask</h2><pre>pitwatch hosts\npitwatch alerts\n\

@@ -2,11 +2,13 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::Service as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
@@ -15,13 +17,30 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::HEAD_MAX_BYTES;
 
 /// Most connections at once; further ones wait to be accepted.
-pub const CONNECTIONS_MAX: usize = 1024;
+pub const CONNECTIONS_MAX: usize = 2_048;
 /// How long the head of a request may take, and a connection may be idle.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may leave what was sent to it unacknowledged, or its window shut, before the system cuts it off.
+const UNTAKEN_MAX: Duration = Duration::from_secs(60);
 /// How long running requests have when the collector stops.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 /// How long to wait when the system has no more connections to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where a request came from, among its extensions.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) SocketAddr);
+
+/// Tells a request that never ends by itself that the collector stops; among its extensions.
+#[derive(Clone, Debug)]
+pub(super) struct Stopping(watch::Receiver<()>);
+
+impl Stopping {
+    /// Waits for it.
+    pub(super) async fn wait(mut self) {
+        let _ = self.0.changed().await;
+    }
+}
 
 /// Serves until `shutdown` is there, then lets running requests end for a moment.
 ///
@@ -40,10 +59,10 @@ where
             accepted = accept(&listener, &slots) => accepted,
         };
         match accepted {
-            Some((stream, slot)) => {
+            Some((stream, peer, slot)) => {
                 let (router, stopped) = (router.clone(), stopped.clone());
                 tokio::spawn(async move {
-                    connection(stream, router, stopped).await;
+                    connection(stream, peer, router, stopped).await;
                     drop(slot);
                 });
             }
@@ -57,11 +76,13 @@ where
     Ok(())
 }
 
+type Accepted = (TcpStream, Peer, OwnedSemaphorePermit);
+
 /// The next connection, when there is room for one; `None` if the system gives none.
-async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> Option<Accepted> {
     let slot = slots.clone().acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, _)) => Some((stream, slot)),
+        Ok((stream, peer)) => Some((stream, Peer(peer), slot)),
         Err(error) => {
             tracing::warn!("cannot accept an HTTP connection: {error}");
             None
@@ -69,12 +90,19 @@ async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> Option<(TcpSt
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, mut stopped: watch::Receiver<()>) {
+async fn connection(stream: TcpStream, peer: Peer, router: Router, mut stopped: watch::Receiver<()>) {
     // Answers are written whole: waiting for more to send only delays them.
     let _ = stream.set_nodelay(true);
+    let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNTAKEN_MAX));
+    let stopping = Stopping(stopped.clone());
+    let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(stopping.clone());
+        TowerToHyperService::new(router.clone()).call(request)
+    });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_MAX_BYTES);
-    let serving = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let serving = http.serve_connection(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,

@@ -1,16 +1,20 @@
 //! `/api/v1/pitwatch/session`: a browser signs in with a token and gets a cookie.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use axum::extract::{FromRequest, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::AppState;
 use super::agents::change;
 use super::auth::{self, SESSION_COOKIE};
 use super::envelope::{ApiError, Failure, Success};
 use super::params::{Body, Params};
+use super::serve::Peer;
+use super::{AppState, Shared};
 use crate::access::{Principal, SESSION_TTL_MS};
 use crate::clock::unix_ms;
 
@@ -44,6 +48,10 @@ pub(super) struct SignedOut {}
     ))]
 pub(super) async fn begin(State(shared): AppState, request: Request) -> Result<Response, ApiError> {
     let headers = request.headers().clone();
+    if !auth::is_same_origin(&headers) {
+        return Err(ApiError::forbidden("another site may not sign you in: open the collector's own address"));
+    }
+    count(&shared, request.extensions())?;
     let is_json =
         headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
     let token = if is_json {
@@ -52,7 +60,7 @@ pub(super) async fn begin(State(shared): AppState, request: Request) -> Result<R
         let params = Params::from_request(request, &()).await?;
         params.get("token").unwrap_or_default().trim().to_owned()
     };
-    let (text, principal) = open(&shared, token).await?;
+    let (text, principal) = open(&shared, token, &headers).await?;
     let answer = if is_json { describe(&principal).into_response() } else { Redirect::to("/").into_response() };
     Ok(with_cookie(answer, &cookie(&text, &headers, SESSION_TTL_MS / 1000)))
 }
@@ -77,13 +85,41 @@ pub(super) async fn end(State(shared): AppState, headers: HeaderMap) -> Result<R
 }
 
 /// The answer to a link with a token in it: a cookie, and the same page without the token.
-pub(super) async fn begin_by_link(shared: AppState, token: String, headers: &HeaderMap) -> Result<Response, ApiError> {
-    let (text, _) = open(&shared.0, token).await?;
+pub(super) async fn begin_by_link(
+    State(shared): AppState,
+    token: String,
+    headers: &HeaderMap,
+    extensions: &Extensions,
+) -> Result<Response, ApiError> {
+    // A link on somebody's page would make a visitor work under a token of theirs.
+    let site = headers.get("sec-fetch-site").and_then(|site| site.to_str().ok());
+    if site.is_some_and(|site| !matches!(site, "none" | "same-origin")) {
+        return Err(ApiError::forbidden("another site's link may not sign you in: copy it into the address bar"));
+    }
+    count(&shared, extensions)?;
+    let (text, _) = open(&shared, token, headers).await?;
     Ok(with_cookie(Redirect::to("/").into_response(), &cookie(&text, headers, SESSION_TTL_MS / 1000)))
 }
 
-async fn open(shared: &std::sync::Arc<super::Shared>, token: String) -> Result<(String, Principal), ApiError> {
-    let opened = change(shared, move |shared| Ok(shared.app.access.begin_session(&token, unix_ms())?)).await?;
+/// Counts one try of the address that a request came from.
+fn count(shared: &Shared, extensions: &Extensions) -> Result<(), ApiError> {
+    let Some(Peer(peer)) = extensions.get::<Peer>() else { return Ok(()) };
+    shared.attempts.take(peer.ip(), Instant::now()).map_err(|wait| {
+        ApiError::too_often(format!("too many tries to sign in: the next may be in {} s", wait.as_secs() + 1))
+    })
+}
+
+/// A new session, which takes the place of the one that the browser had.
+async fn open(shared: &Arc<Shared>, token: String, headers: &HeaderMap) -> Result<(String, Principal), ApiError> {
+    let before = auth::session_cookie(headers).map(str::to_owned);
+    let opened = change(shared, move |shared| {
+        let opened = shared.app.access.begin_session(&token, unix_ms())?;
+        if let (Some(_), Some(before)) = (&opened, before) {
+            shared.app.access.end_session(&before)?;
+        }
+        Ok(opened)
+    });
+    let opened = opened.await?;
     opened.ok_or_else(|| ApiError::no_token("the token is wrong, deleted or past its end"))
 }
 

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use reqwest::Method;
-use reqwest::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, ORIGIN};
 use serde_json::json;
 
 use crate::server::Server;
@@ -15,7 +15,7 @@ fn nothing_but_health_answers_without_a_token() {
         assert_eq!(bare(&Method::GET, path).status, 200, "{path}");
     }
     let paths = [
-        (Method::GET, "/"),
+        (Method::GET, "/plain"),
         (Method::GET, "/metrics"),
         (Method::GET, "/nope"),
         (Method::GET, "/api/v1/query?query=1"),
@@ -36,6 +36,7 @@ fn nothing_but_health_answers_without_a_token() {
         (Method::POST, "/api/v1/pitwatch/agents/db-1/revoke"),
         (Method::GET, "/api/v1/pitwatch/alerts"),
         (Method::GET, "/api/v1/pitwatch/status"),
+        (Method::GET, "/api/v1/pitwatch/live?query=up"),
         (Method::POST, "/api/v1/pitwatch/snapshot"),
         (Method::GET, "/api/v1/pitwatch/tokens"),
         (Method::POST, "/api/v1/pitwatch/tokens"),
@@ -47,7 +48,7 @@ fn nothing_but_health_answers_without_a_token() {
     for (method, path) in paths {
         let answer = bare(&method, path);
         assert_eq!(answer.status, 401, "{method} {path}: {}", answer.body);
-        if path != "/" {
+        if path != "/plain" {
             let (_, kind, text) = answer.error();
             assert_eq!(kind, "unauthorized");
             assert!(text.contains("pitwatch token create"), "{text}");
@@ -125,6 +126,9 @@ fn a_link_with_a_token_signs_in() {
     let cookie = answer.cookie.unwrap();
     let page = server.send(server.request(Method::GET, "/").header(COOKIE, cookie.split(';').next().unwrap()));
     assert_eq!(page.status, 200);
+    let elsewhere = server.request(Method::GET, &format!("/?token={}", server.viewer));
+    let (status, _, text) = server.send(elsewhere.header("sec-fetch-site", "cross-site")).error();
+    assert!(status == 403 && text.contains("address bar"), "{text}");
     assert_eq!(server.send(server.request(Method::GET, "/?token=pwa1_x")).status, 401);
     let form = server.request(Method::POST, "/api/v1/pitwatch/session");
     let form =
@@ -139,4 +143,40 @@ fn the_local_token_is_an_admins() {
     let token = server.access.write_local_file(dir.path(), &server.url("")).unwrap();
     let tokens = server.send(server.request(Method::GET, "/api/v1/pitwatch/tokens").bearer_auth(token));
     assert_eq!(tokens.status, 200);
+}
+
+/// A program's sign-in with a good token.
+fn attempt(server: &Server) -> reqwest::RequestBuilder {
+    let request = server.request(Method::POST, "/api/v1/pitwatch/session").header(CONTENT_TYPE, "application/json");
+    request.body(json!({ "token": server.viewer }).to_string())
+}
+
+#[test]
+fn a_session_is_always_new_and_takes_the_place_of_the_one_before() {
+    let server = Server::start();
+    let sign_in = |cookie: &str| {
+        let answer = server.send(attempt(&server).header(COOKIE, cookie));
+        answer.cookie.unwrap().split(';').next().unwrap().to_owned()
+    };
+    let status = |cookie: &str| {
+        server.send(server.request(Method::GET, "/api/v1/pitwatch/session").header(COOKIE, cookie)).status
+    };
+    // A session that somebody else put into the browser is not taken over.
+    let planted = format!("pitwatch_session=pws1_{}", "a".repeat(32));
+    let first = sign_in(&planted);
+    assert_ne!(first, planted);
+    assert_eq!((status(&planted), status(&first)), (401, 200));
+    let second = sign_in(&first);
+    assert_eq!((status(&first), status(&second)), (401, 200));
+}
+
+#[test]
+fn another_site_signs_nobody_in_and_nobody_tries_without_end() {
+    let server = Server::start();
+    let foreign = server.send(attempt(&server).header(ORIGIN, "https://elsewhere.example"));
+    assert_eq!((foreign.status, foreign.cookie), (403, None));
+    let statuses: Vec<u16> = (0..30).map(|_| server.send(attempt(&server)).status).collect();
+    assert_eq!((statuses[0], *statuses.last().unwrap()), (200, 429), "{statuses:?}");
+    // Whoever is in stays in.
+    assert_eq!(server.get("/api/v1/labels").status, 200);
 }

@@ -157,6 +157,21 @@ impl Server {
         })
     }
 
+    /// What comes of an answer until that is enough, or all of it.
+    pub(crate) fn begin(&self, request: RequestBuilder, enough: impl Fn(&str) -> bool) -> String {
+        self.runtime.as_ref().unwrap().block_on(async {
+            let mut answer = request.send().await.unwrap();
+            assert_eq!(answer.status(), 200);
+            let mut text = String::new();
+            while !enough(&text)
+                && let Some(piece) = answer.chunk().await.unwrap()
+            {
+                text.push_str(std::str::from_utf8(&piece).unwrap());
+            }
+            text
+        })
+    }
+
     /// Asks as a viewer.
     pub(crate) fn get(&self, path: &str) -> Answer {
         self.send(self.request(Method::GET, path).bearer_auth(&self.viewer))

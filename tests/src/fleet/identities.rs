@@ -25,11 +25,20 @@ const WORKERS: usize = 2;
 /// # Errors
 /// The disk's, or cryptography's.
 pub fn enrol(data_dir: &Path, collector: SocketAddr, agents: usize) -> anyhow::Result<Vec<Identity>> {
+    let names: Vec<String> = (0..agents).map(|nth| format!("fleet-{nth}")).collect();
+    enrol_named(data_dir, collector, &names)
+}
+
+/// As [`enrol`], under these names.
+///
+/// # Errors
+/// As [`enrol`]; a name that no agent may have.
+pub fn enrol_named(data_dir: &Path, collector: SocketAddr, names: &[String]) -> anyhow::Result<Vec<Identity>> {
     std::fs::create_dir_all(data_dir)?;
     let now_ms = unix_ms();
     let authority = Authority::open(data_dir, now_ms / 1000)?;
     let one = |nth: usize| -> anyhow::Result<(usize, Identity, Vec<u8>)> {
-        let name: AgentName = format!("fleet-{nth}").parse()?;
+        let name: AgentName = names[nth].parse()?;
         let request = Request::new()?;
         let issued = authority.issue(&request.csr, &name, LIFE, now_ms / 1000)?;
         let not_after_secs = issued.not_after_secs;
@@ -46,12 +55,12 @@ pub fn enrol(data_dir: &Path, collector: SocketAddr, agents: usize) -> anyhow::R
         }))?;
         Ok((nth, identity, serde_json::to_vec(&record)?))
     };
-    let share = |worker: usize| (worker..agents).step_by(WORKERS).map(one).collect::<anyhow::Result<Vec<_>>>();
+    let share = |worker: usize| (worker..names.len()).step_by(WORKERS).map(one).collect::<anyhow::Result<Vec<_>>>();
     let parts = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..WORKERS).map(|worker| scope.spawn(move || share(worker))).collect();
         threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect::<Vec<_>>()
     });
-    let mut made = Vec::with_capacity(agents);
+    let mut made = Vec::with_capacity(names.len());
     for part in parts {
         made.extend(part.ok().context("a thread that makes keys panicked")??);
     }

@@ -1,4 +1,5 @@
-//! What simulated agents send: made up, or the recording of a real host played from another second for each.
+//! What simulated agents send: made up, or the recording of a real host played from another second for each, or a
+//! host for people to look at.
 //!
 //! Slot 0 is always the gauge [`LEVEL`], which a benchmark may set.
 
@@ -9,6 +10,8 @@ use anyhow::Context as _;
 use pitwatch_agent::lane::Schema;
 use pitwatch_shared::codec::{GroupId, SeriesDef, Slot};
 use pitwatch_shared::model::{Labels, METRIC_NAME, MetricType, is_stale, stale_nan};
+
+use super::hosts;
 
 /// The gauge that a benchmark sets.
 pub const LEVEL: &str = "fleet_level";
@@ -21,6 +24,8 @@ pub struct Pattern {
     series: Vec<SeriesDef>,
     /// The recording, scrape after scrape; empty if values are made up.
     recorded: Vec<f64>,
+    /// Whether it is a host for people to look at.
+    is_host: bool,
 }
 
 /// Where one agent is in its pattern.
@@ -51,7 +56,7 @@ impl Pattern {
                 labels: labels(name, [("part", nth.to_string().as_str())])?,
             });
         }
-        Ok(Self { series: all, recorded: Vec::new() })
+        Ok(Self { series: all, recorded: Vec::new(), is_host: false })
     }
 
     /// The first `series` series of a recording: zstd, scrapes in the text format after a line `# T <unix ms>` each.
@@ -91,7 +96,16 @@ impl Pattern {
         }
         anyhow::ensure!(scrapes.len() > 1, "{} holds no scrapes", path.display());
         scrapes.iter_mut().for_each(|scrape| scrape.resize(all.len(), stale_nan()));
-        Ok(Self { series: all, recorded: scrapes.concat() })
+        Ok(Self { series: all, recorded: scrapes.concat(), is_host: false })
+    }
+
+    /// A host for people to look at: see [`hosts`]. [`LEVEL`] above 0 makes it sick.
+    ///
+    /// # Errors
+    /// None that happen: the labels are within the limits.
+    pub fn host() -> anyhow::Result<Self> {
+        let series = [level()?].into_iter().chain(hosts::defs()?).collect();
+        Ok(Self { series, recorded: Vec::new(), is_host: true })
     }
 
     /// How many series an agent has.
@@ -115,6 +129,9 @@ impl Pattern {
     /// An agent's beginning, somewhere in the pattern.
     #[must_use]
     pub fn begin(&self) -> Values {
+        if self.is_host {
+            return Values { scrape: fastrand::usize(..1000), values: vec![0.0; self.series.len()] };
+        }
         let scrapes = self.recorded.len() / self.series.len();
         let made_up = || (0..self.series.len()).map(|_| fastrand::u32(0..1_000_000).into()).collect();
         let values = if scrapes == 0 { made_up() } else { vec![0.0; self.series.len()] };
@@ -125,7 +142,11 @@ impl Pattern {
     pub fn next<'a>(&self, at: &'a mut Values, level: f64) -> (&'a [f64], usize) {
         let width = self.series.len();
         let values = &mut at.values;
-        let present = if self.recorded.is_empty() {
+        let present = if self.is_host {
+            at.scrape += 1;
+            hosts::next(&mut values[1..], at.scrape, level);
+            width
+        } else if self.recorded.is_empty() {
             for (nth, value) in values.iter_mut().enumerate() {
                 match nth % 4 {
                     0 => {}
@@ -204,6 +225,19 @@ mod tests {
         let pairs: Vec<_> = labels.iter().collect();
         assert_eq!(pairs, [(METRIC_NAME, "m"), ("a", "x,y=\"1\""), ("b", "p\\q\nr")]);
         assert_eq!(parse("up").unwrap().metric(), "up");
+    }
+
+    #[test]
+    fn a_sick_host_is_busy_and_its_disk_fills() {
+        let pattern = Pattern::host().unwrap();
+        let slot = |name: &str| pattern.defs().iter().position(|def| def.labels.metric() == name).unwrap();
+        let (idle, free) = (slot("node_cpu_seconds_total"), slot("node_filesystem_avail_bytes") + 3);
+        let mut at = pattern.begin();
+        let well = pattern.next(&mut at, 0.0).0[idle];
+        let before = pattern.next(&mut at, 1.0).0.to_vec();
+        let (after, samples) = pattern.next(&mut at, 1.0);
+        assert!(well > 0.5 && after[idle] - before[idle] < 0.05 && after[free] < before[free]);
+        assert_eq!(samples, pattern.series());
     }
 
     #[test]
