@@ -206,7 +206,7 @@ impl Client {
         body: Option<&serde_json::Value>,
     ) -> Result<Answer<T>, CliError> {
         let body = body.map(|body| ("application/json", body.to_string()));
-        let (status, body, at) = self.exchange(method, path, body).await?;
+        let (status, body, at) = self.exchange(method, path, &[], body).await?;
         if !status.is_success() {
             // An error there is a text, unless it is ours.
             let text =
@@ -227,7 +227,7 @@ impl Client {
         parameters: &[(&str, String)],
         body: Option<(&'static str, String)>,
     ) -> Result<Answer<T>, CliError> {
-        let (status, body, at) = self.exchange(method, path, body).await?;
+        let (status, body, at) = self.exchange(method, path, parameters, body).await?;
         read(status, body, at)
     }
 
@@ -236,6 +236,7 @@ impl Client {
         &self,
         method: Method,
         path: &[&str],
+        parameters: &[(&str, String)],
         body: Option<(&'static str, String)>,
     ) -> Result<(StatusCode, String, String), CliError> {
         let at = authority(&self.target.url);

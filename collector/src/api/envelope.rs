@@ -202,7 +202,7 @@ impl IntoResponse for ApiError {
 }
 
 /// A body of JSON.
-fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
+pub(super) fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
     // What is written here has text for keys and is no foreign type: it can always be written.
     let mut response = Response::new(Body::from(serde_json::to_vec(body).unwrap_or_default()));
     *response.status_mut() = status;

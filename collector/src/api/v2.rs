@@ -33,7 +33,7 @@ impl V2Error {
 
 impl IntoResponse for V2Error {
     fn into_response(self) -> Response {
-        json_response(self.0, json!(self.1).to_string())
+        json_response(self.0, &self.1)
     }
 }
 
@@ -53,7 +53,7 @@ type Answer = Result<Response, V2Error>;
 type Pairs = Query<Vec<(String, String)>>;
 
 fn ok(body: &Value) -> Answer {
-    Ok(json_response(StatusCode::OK, body.to_string()))
+    Ok(json_response(StatusCode::OK, body))
 }
 
 fn filter(pairs: &Pairs) -> Result<Vec<Matcher>, V2Error> {

@@ -456,7 +456,7 @@ impl Desk for World {
 
     fn link(&self, token: &str) -> Option<Token> {
         let fingerprint = format!("{:016x}", LabelSet::new(self.alert().labels).fingerprint());
-        (token == "good.link").then(|| Token { deed: Deed::Silence, fingerprint, ends_ms: i64::MAX })
+        (token == "good.link").then_some(Token { deed: Deed::Silence, fingerprint, ends_ms: i64::MAX })
     }
 }
 
