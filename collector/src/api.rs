@@ -200,7 +200,10 @@ fn interface() -> Router<Arc<Shared>> {
         .route("/plain", get(page::index))
         .route("/assets/{name}", get(web::file))
         .route("/favicon.svg", get(web::favicon));
-    web::PAGES.iter().fold(files, |all, path| all.route(path, get(web::shell))).method_not_allowed_fallback(wrong_method)
+    web::PAGES
+        .iter()
+        .fold(files, |all, path| all.route(path, get(web::shell)))
+        .method_not_allowed_fallback(wrong_method)
 }
 
 /// Routes with their description.

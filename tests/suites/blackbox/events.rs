@@ -96,9 +96,10 @@ fn a_filesystem_that_turns_read_only_is_told() -> anyhow::Result<()> {
     run("mount", &["-o", "remount,ro", &mount.0])?;
     let api = collector.api()?;
     let event = wait_for("the event", Duration::from_secs(30), || {
-        events(&api, &[("kind", "filesystem_readonly")]).ok()?.into_iter().find(|event| {
-            event["labels"]["mountpoint"].as_str() == Some(&mount.0)
-        })
+        events(&api, &[("kind", "filesystem_readonly")])
+            .ok()?
+            .into_iter()
+            .find(|event| event["labels"]["mountpoint"].as_str() == Some(&mount.0))
     })?;
     assert_eq!((event["severity"].as_str(), event["labels"]["fstype"].as_str()), (Some("critical"), Some("ext4")));
     Ok(())

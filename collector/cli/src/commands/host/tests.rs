@@ -21,8 +21,9 @@ fn page(time_ms: i64) -> Page {
         "disk_mountpoint":"/data","network_bytes_per_second":41234567.8,"software":"0.3.1"}"#;
     let agent = r#"{"name":"db-eu-3","state":"connected","since_ms":100000,"last_sample_ms":1000000,"software":"0.3.1",
         "remote_address":"10.0.0.7:51000","certificate_not_after_ms":9000000000,"clock_skew_ms":3,"lost_frames":0}"#;
-    let events = r#"{"events":[{"time_ms":940000,"kind":"oom","severity":"critical","summary":"postgres was killed"},
-        {"time_ms":900000,"kind":"unit","severity":"info","summary":"nginx.service restarted"}]}"#;
+    let events = r#"{"more":false,"events":[
+        {"time_ms":940000,"host":"db-eu-3","kind":"oom","severity":"critical","summary":"postgres was killed","labels":{}},
+        {"time_ms":900000,"host":"db-eu-3","kind":"unit","severity":"info","summary":"nginx.service restarted","labels":{}}]}"#;
     let hour = |scale: f64| (0..41).map(|at| Some(f64::from(at) / 40.0 * scale)).collect::<Vec<_>>();
     let vital = |vital: &Vital, scale: f64| Series { name: vital.name, now: Some(scale), hour: hour(scale) };
     let scales = [0.12, 0.01, 3.2, 0.91, 0.0, 0.73, 41e6, 2e6, 0.0];
