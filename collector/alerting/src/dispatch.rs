@@ -176,8 +176,9 @@ impl Dispatcher {
             self.episodes.remove(&number);
             return Vec::new();
         }
-        let mut changes = vec![Change::PutEpisode(number, notification.clone())];
-        if notification.transition == Transition::NoData {
+        let is_missing = notification.transition == Transition::NoData;
+        let mut changes = vec![Change::PutEpisode(number, notification)];
+        if is_missing {
             self.untell(number, &mut changes);
         }
         changes
@@ -552,7 +553,7 @@ impl Dispatcher {
     }
 
     /// Takes the outcome of an attempt. `place` is where the platform keeps the message, if it may be changed there.
-    pub fn on_result(&mut self, at: usize, now_ms: i64, outcome: &Outcome, place: Option<String>) -> Vec<Change> {
+    pub fn on_result(&mut self, at: usize, now_ms: i64, outcome: &Outcome, place: Option<&str>) -> Vec<Change> {
         let Some(line) = self.lines.get_mut(at) else { return Vec::new() };
         let Some(flight) = line.in_flight.take() else { return Vec::new() };
         let done = line.finish(&flight, now_ms, outcome, &mut self.random);
@@ -564,8 +565,8 @@ impl Dispatcher {
             let Some(group) = self.groups.get_mut(id) else { continue };
             let told = group.told.entry(at).or_default();
             told.at_ms = now_ms;
-            if place.is_some() {
-                told.place.clone_from(&place);
+            if let Some(place) = place {
+                told.place = Some(place.to_owned());
             }
             told.episodes.extend(included.iter().copied());
             changes.extend(told.changes(*id, &self.lines[at].name));

@@ -103,7 +103,7 @@ impl Alerts {
                 warn!(receiver, kind, firing, resolved = over, "the receiver refuses this message, {next}: {reason}");
             }
         }
-        let _ = tokio::task::spawn_blocking(move || self.finished(attempt.line, &outcome, place)).await;
+        let _ = tokio::task::spawn_blocking(move || self.finished(attempt.line, &outcome, place.as_deref())).await;
     }
 
     async fn send(

@@ -122,7 +122,7 @@ impl Alerts {
     }
 
     /// Takes how an attempt went.
-    pub(super) fn finished(&self, line: usize, outcome: &Outcome, place: Option<String>) {
+    pub(super) fn finished(&self, line: usize, outcome: &Outcome, place: Option<&str>) {
         let mut desk = self.desk();
         let changes = desk.dispatcher.on_result(line, unix_ms(), outcome, place);
         self.note(&changes);

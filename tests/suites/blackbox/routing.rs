@@ -125,7 +125,8 @@ fn alerts_are_routed_as_alertmanager_routes_them() -> anyhow::Result<()> {
             let labels: Vec<(String, String)> = NAMES
                 .iter()
                 .filter_map(|name| {
-                    (random.u8(..3) > 0).then(|| ((*name).to_owned(), VALUES[random.usize(..VALUES.len())].to_owned()))
+                    let value = VALUES[random.usize(..VALUES.len())];
+                    if random.u8(..3) > 0 { Some(((*name).to_owned(), value.to_owned())) } else { None }
                 })
                 .collect();
             let ours = routing.receivers_of(&LabelSet::new(labels.clone())).join(",");

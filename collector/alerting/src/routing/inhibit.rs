@@ -18,13 +18,16 @@ pub struct InhibitRule {
     pub equal: Vec<String>,
 }
 
+/// Alerts by number.
+type Alerts = BTreeMap<u64, LabelSet>;
+
 /// The alerts that fire and may keep others quiet, by rule and by the values of its equal labels.
 #[derive(Debug, Default)]
 pub struct Inhibitor {
     rules: Vec<InhibitRule>,
-    sources: Vec<HashMap<Vec<Arc<str>>, BTreeMap<u64, LabelSet>>>,
+    sources: Vec<HashMap<Vec<Arc<str>>, Alerts>>,
     /// Every alert that fires, by its name: what others may depend on.
-    firing: HashMap<Arc<str>, BTreeMap<u64, LabelSet>>,
+    firing: HashMap<Arc<str>, Alerts>,
 }
 
 impl Inhibitor {

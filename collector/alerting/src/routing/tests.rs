@@ -62,7 +62,7 @@ fn alerts_reach_the_receivers_of_the_deepest_routes() {
     assert_eq!(to(&routing, &[("severity", "critical"), ("team", "db")]), "pager,db");
     assert_eq!(to(&routing, &[("team", "dba"), ("severity", "info")]), "quiet");
     assert_eq!(to(&routing, &[("service", "payments"), ("team", "dbx")]), "payments");
-    let [root, pager, db, quiet, payments] = &routing.routes()[..] else { panic!("{:?}", routing.routes()) };
+    let [root, pager, db, quiet, payments] = routing.routes() else { panic!("{:?}", routing.routes()) };
     assert_eq!((root.group_wait_ms, pager.group_wait_ms, db.group_interval_ms), (30_000, 5_000, 300_000));
     assert_eq!((&db.group_by, &quiet.group_by), (&GroupBy::All, &GroupBy::All));
     assert_eq!(quiet.key, r#"{}/{team=~"db|dba"}/{severity="info"}"#);
