@@ -17,7 +17,7 @@
 //! - `write`: remote write in.
 //! - `hosts`, `events`, `agents`, `tokens`, `status`: the collector's own; `live`: queries' values as they change.
 //! - `web`: the web interface; `page`: what a browser sees without it; `runbooks`: what stock alerts mean.
-//! - [`openapi`](mod@openapi): all of this described, from this code, for programs and as a page.
+//! - `openapi`: all of this described, from this code, for programs and as a page.
 
 mod act;
 mod agents;

@@ -1,7 +1,7 @@
 //! Rule files on disk, and how rules ask history and write to it.
 //!
 //! What a rule records goes to history through ingest, as the series of a table of its own; rules of later
-//! evaluations read it there. What did not change is written again only now and then: see [`UNCHANGED_EVERY_MS`].
+//! evaluations read it there. What did not change is written again only now and then: see `UNCHANGED_EVERY_MS`.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;

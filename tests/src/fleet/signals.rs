@@ -99,7 +99,7 @@ impl Pattern {
         Ok(Self { series: all, recorded: scrapes.concat(), is_host: false })
     }
 
-    /// A host for people to look at: see [`hosts`]. [`LEVEL`] above 0 makes it sick.
+    /// A host for people to look at: see `hosts`. [`LEVEL`] above 0 makes it sick.
     ///
     /// # Errors
     /// None that happen: the labels are within the limits.
