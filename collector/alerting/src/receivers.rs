@@ -1,7 +1,7 @@
 //! Receivers: what is known of each platform, the bytes that it takes, and what its answers mean.
 //!
 //! Sans-IO: [`build`] makes a [`Delivery`] of a message, [`judge`] an outcome of an answer. Limits of the platforms are
-//! in [`limits`](crate::limits) and docs/reference/receivers.md.
+//! in [`crate::limits`] and docs/reference/receivers.md.
 //!
 //! - [`story`]: a message as people read it, before any platform's markup;
 //! - [`markup`]: that as text of a platform, shortened by meaning;
