@@ -20,6 +20,7 @@ use pitwatch_shared::model::INSTANCE;
 pub use pitwatch_shared::settings::Problem;
 use pitwatch_shared::settings::{Reader, Section, lines};
 
+use crate::apps::{self, AppsConfig};
 use crate::signals::{REGISTRY, SignalsConfig};
 
 /// Largest file read, in bytes.
@@ -50,6 +51,8 @@ pub struct Config {
     pub labels: Vec<(String, String)>,
     /// How the host is looked at.
     pub signals: SignalsConfig,
+    /// What is taken of applications.
+    pub apps: AppsConfig,
     /// What is kept while the collector is away.
     pub queue: QueueConfig,
     /// How much is logged.
@@ -153,6 +156,7 @@ impl Config {
         let data_dir = given.over(&mut top, "data_dir", "PITWATCH_AGENT_DATA_DIR", DATA_DIR, parse_dir);
         let labels = labels(top.table(&mut reader, "labels"), &mut reader);
         let signals = signals(top.table(&mut reader, "signals"), &mut reader);
+        let apps = apps::config::read(&mut top, &mut reader);
         let queue = queue(top.table(&mut reader, "queue"), &mut reader);
         let log_level = log_level(top.table(&mut reader, "log"), &mut reader);
         top.end(&mut reader);
@@ -170,6 +174,7 @@ impl Config {
                 data_dir: data_dir.good().unwrap_or_else(|| "/var/lib/pitwatch/agent".into()),
                 labels,
                 signals,
+                apps,
                 queue,
                 log_level,
             }),
@@ -296,7 +301,7 @@ fn labels(section: Section<'_>, reader: &mut Reader<'_>) -> Vec<(String, String)
     labels.into_iter().collect()
 }
 
-fn label_problem(name: &str, value: &str) -> Option<String> {
+pub(crate) fn label_problem(name: &str, value: &str) -> Option<String> {
     let first = name.bytes().next().unwrap_or(b'0');
     let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     if !plain || first.is_ascii_digit() || name.starts_with("__") || name.len() > limits::LABEL_NAME_MAX_BYTES {
