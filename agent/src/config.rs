@@ -120,20 +120,30 @@ impl Config {
         Self::load_over(path, |_| None)
     }
 
+    /// As [`Config::load`], with what the collector says for this agent's role below it, as far as the file's
+    /// `[central]` allows.
+    ///
+    /// # Errors
+    /// As [`Config::load`], and every mistake in what the collector says.
+    pub fn load_with(path: &Path, central: &str) -> Result<Self, ConfigError> {
+        let (text, host) = read(path)?;
+        let variable = |name: &str| std::env::var(name).ok();
+        if central.is_empty() {
+            return Self::parse(&text, path, &host, variable);
+        }
+        // Its mistakes, with its own lines. It need not name a collector.
+        let place = Path::new(CENTRAL_PLACE);
+        Self::parse(central, place, &host, |name| (name == "PITWATCH_AGENT_COLLECTOR").then(|| "c:1".to_owned()))?;
+        Self::parse_with(&text, central, path, &host, variable)
+    }
+
     /// As [`Config::load`], with values that go before the environment's, by the names of its variables: what a
     /// command line said.
     ///
     /// # Errors
     /// As [`Config::load`].
     pub fn load_over(path: &Path, said: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let read = || -> io::Result<String> {
-            if std::fs::metadata(path)?.len() > FILE_MAX_BYTES {
-                return Err(io::Error::other(format!("it is larger than {FILE_MAX_BYTES} bytes")));
-            }
-            std::fs::read_to_string(path)
-        };
-        let text = read().map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let (text, host) = read(path)?;
         Self::parse(&text, path, &host, |name| said(name).or_else(|| std::env::var(name).ok()))
     }
 
@@ -147,9 +157,22 @@ impl Config {
         host: &str,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
+        Self::parse_with(text, "", file, host, variable)
+    }
+
+    fn parse_with(
+        text: &str,
+        central: &str,
+        file: &Path,
+        host: &str,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
         let (mut reader, table) = Reader::new(text, file);
         let whole = reader.problems.is_empty();
         let mut top = Section::new("", table);
+        let allowed = allowed(top.table(&mut reader, "central"), &mut reader);
+        let (_, central) = Reader::new(central, file);
+        top.put_below(central, &allowed);
         let mut given = Given { reader: &mut reader, variable: &variable };
         let name = given.over(&mut top, "name", "PITWATCH_AGENT_NAME", NAME, parse_name);
         let collector = given.over(&mut top, "collector", "PITWATCH_AGENT_COLLECTOR", COLLECTOR, parse_address);
@@ -186,6 +209,24 @@ impl Config {
     }
 }
 
+/// A file's text, and the host's name.
+fn read(path: &Path) -> Result<(String, String), ConfigError> {
+    let read = || -> io::Result<String> {
+        if std::fs::metadata(path)?.len() > FILE_MAX_BYTES {
+            return Err(io::Error::other(format!("it is larger than {FILE_MAX_BYTES} bytes")));
+        }
+        std::fs::read_to_string(path)
+    };
+    let text = read().map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    Ok((text, rustix::system::uname().nodename().to_string_lossy().into_owned()))
+}
+
+/// Where mistakes of what the collector sent are said to be.
+const CENTRAL_PLACE: &str = "the collector's settings";
+/// The sections that the collector may set.
+const CENTRAL_SECTIONS: [&str; 5] = ["labels", "signals", "textfile", "statsd", "scrape"];
+/// Those that it may set where the file says nothing: none that reads more of the host, or opens a socket.
+const CENTRAL_DEFAULT: [&str; 2] = ["labels", "signals"];
 const NAME: &str = "use 1 to 128 letters, digits, '.', '-', '_' or ':', beginning with a letter or digit";
 const COLLECTOR: &str = "give host:port, such as \"collector.example.com:4717\" or \"[2001:db8::1]:4717\"";
 const DATA_DIR: &str = "give an absolute path, such as \"/var/lib/pitwatch/agent\"";
@@ -280,6 +321,17 @@ fn parse_address(text: &str) -> Result<Address, String> {
         return Err(wrong());
     }
     Ok(Address { host: bracketed.unwrap_or(host).to_owned(), port })
+}
+
+/// The sections that the collector may set on this host.
+fn allowed(mut section: Section<'_>, reader: &mut Reader<'_>) -> Vec<&'static str> {
+    let given = section.has("allow");
+    let list = section.list(reader, "allow", "use labels, signals, textfile, statsd or scrape", |text| {
+        let known = CENTRAL_SECTIONS.iter().find(|known| **known == text);
+        known.copied().ok_or_else(|| format!("{text:?} is no section that the collector may set"))
+    });
+    section.end(reader);
+    if given { list } else { CENTRAL_DEFAULT.to_vec() }
 }
 
 /// The host's labels, with `job` where it is not given; one given as empty is left out.

@@ -95,7 +95,7 @@ fn act(command: Command) -> anyhow::Result<()> {
                 });
                 let wanted = Arc::new(AtomicBool::new(false));
                 tokio::spawn(hung_up(wanted.clone()));
-                let reloader = Reloader::new(&file.config, wanted, Now::read().ts_ms);
+                let (reloader, config) = Reloader::start(&file.config, config, wanted, Now::read().ts_ms);
                 run::run(config, reloader, stopped).await
             })?;
             Ok(())

@@ -22,7 +22,7 @@ use crate::identity::{Identity, IdentityError};
 use crate::lane::{MetricsLane, Queue, Schema, SchemaChange};
 use crate::link::{self, Lanes, LinkConfig, LinkStats, SharedLane};
 use crate::notify::Notifier;
-use crate::reload::{Look, ReloadCounts, Reloader};
+use crate::reload::{Central, Look, ReloadCounts, Reloader};
 use crate::signals::{AGENT, Now, Runtime, Signals, Table};
 use crate::spool::Spool;
 
@@ -67,7 +67,8 @@ pub async fn run(mut config: Config, mut reloader: Reloader, mut stop: watch::Re
     let mut notifier = Notifier::from_environment();
     let now_ms = Now::read().ts_ms;
     let mut watch = Watch::new(&data_dir, &config.signals.proc_root, &config.signals.root, now_ms);
-    let mut link = LinkTask::start(&config, identity, &lanes, &stats);
+    let central = reloader.central();
+    let mut link = LinkTask::start(&config, &central, identity, &lanes, &stats);
     notifier.ready("gathering");
     loop {
         let gathered = Gathered {
@@ -85,7 +86,7 @@ pub async fn run(mut config: Config, mut reloader: Reloader, mut stop: watch::Re
         config = next;
         if reconnect {
             link.end().await;
-            link = LinkTask::start(&config, Identity::load(&data_dir)?, &lanes, &stats);
+            link = LinkTask::start(&config, &central, Identity::load(&data_dir)?, &lanes, &stats);
         }
         notifier.ready("gathering with a new configuration");
     }
@@ -134,13 +135,20 @@ struct LinkTask {
 }
 
 impl LinkTask {
-    fn start(config: &Config, identity: Identity, lanes: &Arc<Lanes<Spool>>, stats: &Arc<LinkStats>) -> Self {
+    fn start(
+        config: &Config,
+        central: &Arc<Central>,
+        identity: Identity,
+        lanes: &Arc<Lanes<Spool>>,
+        stats: &Arc<LinkStats>,
+    ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let (lanes, stats) = (lanes.clone(), stats.clone());
         let config = LinkConfig {
             collector: config.collector.to_string(),
             identity_dir: config.data_dir.clone(),
             labels: config.labels.clone(),
+            central: central.clone(),
         };
         let task = tokio::spawn(async move { link::run(&config, identity, &lanes, &stats, stopped).await });
         Self { stop, task }
