@@ -20,6 +20,7 @@ use pitwatch_shared::model::INSTANCE;
 pub use pitwatch_shared::settings::Problem;
 use pitwatch_shared::settings::{Reader, Section, lines};
 
+use crate::apps::{self, AppsConfig};
 use crate::signals::{REGISTRY, SignalsConfig};
 
 /// Largest file read, in bytes.
@@ -50,6 +51,8 @@ pub struct Config {
     pub labels: Vec<(String, String)>,
     /// How the host is looked at.
     pub signals: SignalsConfig,
+    /// What is taken of applications.
+    pub apps: AppsConfig,
     /// What is kept while the collector is away.
     pub queue: QueueConfig,
     /// How much is logged.
@@ -117,20 +120,30 @@ impl Config {
         Self::load_over(path, |_| None)
     }
 
+    /// As [`Config::load`], with what the collector says for this agent's role below it, as far as the file's
+    /// `[central]` allows.
+    ///
+    /// # Errors
+    /// As [`Config::load`], and every mistake in what the collector says.
+    pub fn load_with(path: &Path, central: &str) -> Result<Self, ConfigError> {
+        let (text, host) = read(path)?;
+        let variable = |name: &str| std::env::var(name).ok();
+        if central.is_empty() {
+            return Self::parse(&text, path, &host, variable);
+        }
+        // Its mistakes, with its own lines. It need not name a collector.
+        let place = Path::new(CENTRAL_PLACE);
+        Self::parse(central, place, &host, |name| (name == "PITWATCH_AGENT_COLLECTOR").then(|| "c:1".to_owned()))?;
+        Self::parse_with(&text, central, path, &host, variable)
+    }
+
     /// As [`Config::load`], with values that go before the environment's, by the names of its variables: what a
     /// command line said.
     ///
     /// # Errors
     /// As [`Config::load`].
     pub fn load_over(path: &Path, said: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let read = || -> io::Result<String> {
-            if std::fs::metadata(path)?.len() > FILE_MAX_BYTES {
-                return Err(io::Error::other(format!("it is larger than {FILE_MAX_BYTES} bytes")));
-            }
-            std::fs::read_to_string(path)
-        };
-        let text = read().map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let (text, host) = read(path)?;
         Self::parse(&text, path, &host, |name| said(name).or_else(|| std::env::var(name).ok()))
     }
 
@@ -144,15 +157,29 @@ impl Config {
         host: &str,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
+        Self::parse_with(text, "", file, host, variable)
+    }
+
+    fn parse_with(
+        text: &str,
+        central: &str,
+        file: &Path,
+        host: &str,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
         let (mut reader, table) = Reader::new(text, file);
         let whole = reader.problems.is_empty();
         let mut top = Section::new("", table);
+        let allowed = allowed(top.table(&mut reader, "central"), &mut reader);
+        let (_, central) = Reader::new(central, file);
+        top.put_below(central, &allowed);
         let mut given = Given { reader: &mut reader, variable: &variable };
         let name = given.over(&mut top, "name", "PITWATCH_AGENT_NAME", NAME, parse_name);
         let collector = given.over(&mut top, "collector", "PITWATCH_AGENT_COLLECTOR", COLLECTOR, parse_address);
         let data_dir = given.over(&mut top, "data_dir", "PITWATCH_AGENT_DATA_DIR", DATA_DIR, parse_dir);
         let labels = labels(top.table(&mut reader, "labels"), &mut reader);
         let signals = signals(top.table(&mut reader, "signals"), &mut reader);
+        let apps = apps::config::read(&mut top, &mut reader);
         let queue = queue(top.table(&mut reader, "queue"), &mut reader);
         let log_level = log_level(top.table(&mut reader, "log"), &mut reader);
         top.end(&mut reader);
@@ -170,6 +197,7 @@ impl Config {
                 data_dir: data_dir.good().unwrap_or_else(|| "/var/lib/pitwatch/agent".into()),
                 labels,
                 signals,
+                apps,
                 queue,
                 log_level,
             }),
@@ -181,6 +209,24 @@ impl Config {
     }
 }
 
+/// A file's text, and the host's name.
+fn read(path: &Path) -> Result<(String, String), ConfigError> {
+    let read = || -> io::Result<String> {
+        if std::fs::metadata(path)?.len() > FILE_MAX_BYTES {
+            return Err(io::Error::other(format!("it is larger than {FILE_MAX_BYTES} bytes")));
+        }
+        std::fs::read_to_string(path)
+    };
+    let text = read().map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    Ok((text, rustix::system::uname().nodename().to_string_lossy().into_owned()))
+}
+
+/// Where mistakes of what the collector sent are said to be.
+const CENTRAL_PLACE: &str = "the collector's settings";
+/// The sections that the collector may set.
+const CENTRAL_SECTIONS: [&str; 5] = ["labels", "signals", "textfile", "statsd", "scrape"];
+/// Those that it may set where the file says nothing: none that reads more of the host, or opens a socket.
+const CENTRAL_DEFAULT: [&str; 2] = ["labels", "signals"];
 const NAME: &str = "use 1 to 128 letters, digits, '.', '-', '_' or ':', beginning with a letter or digit";
 const COLLECTOR: &str = "give host:port, such as \"collector.example.com:4717\" or \"[2001:db8::1]:4717\"";
 const DATA_DIR: &str = "give an absolute path, such as \"/var/lib/pitwatch/agent\"";
@@ -277,6 +323,17 @@ fn parse_address(text: &str) -> Result<Address, String> {
     Ok(Address { host: bracketed.unwrap_or(host).to_owned(), port })
 }
 
+/// The sections that the collector may set on this host.
+fn allowed(mut section: Section<'_>, reader: &mut Reader<'_>) -> Vec<&'static str> {
+    let given = section.has("allow");
+    let list = section.list(reader, "allow", "use labels, signals, textfile, statsd or scrape", |text| {
+        let known = CENTRAL_SECTIONS.iter().find(|known| **known == text);
+        known.copied().ok_or_else(|| format!("{text:?} is no section that the collector may set"))
+    });
+    section.end(reader);
+    if given { list } else { CENTRAL_DEFAULT.to_vec() }
+}
+
 /// The host's labels, with `job` where it is not given; one given as empty is left out.
 fn labels(section: Section<'_>, reader: &mut Reader<'_>) -> Vec<(String, String)> {
     let mut labels = BTreeMap::from([("job".to_owned(), "node".to_owned())]);
@@ -296,7 +353,7 @@ fn labels(section: Section<'_>, reader: &mut Reader<'_>) -> Vec<(String, String)
     labels.into_iter().collect()
 }
 
-fn label_problem(name: &str, value: &str) -> Option<String> {
+pub(crate) fn label_problem(name: &str, value: &str) -> Option<String> {
     let first = name.bytes().next().unwrap_or(b'0');
     let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     if !plain || first.is_ascii_digit() || name.starts_with("__") || name.len() > limits::LABEL_NAME_MAX_BYTES {

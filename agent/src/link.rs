@@ -15,7 +15,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pitwatch_shared::control::CloseCode;
@@ -29,6 +29,7 @@ use self::dial::Dialer;
 use crate::events::EventsLane;
 use crate::identity::{Identity, IdentityError};
 use crate::lane::{MetricsLane, Queue as _};
+use crate::reload::Central;
 
 /// A connection attempt that takes longer is given up, seconds.
 pub const CONNECT_TIMEOUT_SECS: u64 = 10;
@@ -115,6 +116,8 @@ pub struct LinkConfig {
     pub identity_dir: PathBuf,
     /// Shown in the collector's list of agents.
     pub labels: Vec<(String, String)>,
+    /// Where settings go that the collector sends.
+    pub central: Arc<Central>,
 }
 
 /// Why a session could not begin or ended.

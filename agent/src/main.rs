@@ -3,6 +3,8 @@
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -10,6 +12,7 @@ use clap::{Parser, Subcommand};
 use pitwatch_agent::config::Config;
 use pitwatch_agent::exposition;
 use pitwatch_agent::link::enroll::enroll;
+use pitwatch_agent::reload::Reloader;
 use pitwatch_agent::run;
 use pitwatch_agent::signals::{Now, Signals, SignalsConfig};
 use pitwatch_shared::identity::{AgentName, EnrollToken};
@@ -43,7 +46,7 @@ enum Command {
         #[command(flatten)]
         file: ConfigFile,
     },
-    /// Gather and deliver until stopped.
+    /// Gather and deliver until stopped; SIGHUP, or a change of the file, has the configuration read anew.
     Run {
         #[command(flatten)]
         file: ConfigFile,
@@ -90,7 +93,10 @@ fn act(command: Command) -> anyhow::Result<()> {
                     signalled().await;
                     let _ = stop.send(true);
                 });
-                run::run(&config, stopped).await
+                let wanted = Arc::new(AtomicBool::new(false));
+                tokio::spawn(hung_up(wanted.clone()));
+                let (reloader, config) = Reloader::start(&file.config, config, wanted, Now::read().ts_ms);
+                run::run(config, reloader, stopped).await
             })?;
             Ok(())
         }
@@ -142,6 +148,15 @@ fn once(config: Option<PathBuf>) -> anyhow::Result<()> {
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("no async runtime")
+}
+
+/// Asks for the configuration to be read anew at every SIGHUP, for ever.
+async fn hung_up(wanted: Arc<AtomicBool>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
+    while hangups.recv().await.is_some() {
+        wanted.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Returns when the process is asked to stop.

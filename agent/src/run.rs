@@ -11,15 +11,19 @@ use pitwatch_disk::RealDisk;
 use pitwatch_shared::codec::{GroupId, SeriesDef};
 use pitwatch_shared::delivery::{Backlog, Sender, SenderLimits};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
+use crate::apps::Apps;
 use crate::config::Config;
 use crate::events::watch::LOOK_EVERY;
 use crate::events::{EventsLane, Happening, Watch};
 use crate::identity::{Identity, IdentityError};
 use crate::lane::{MetricsLane, Queue, Schema, SchemaChange};
 use crate::link::{self, Lanes, LinkConfig, LinkStats, SharedLane};
-use crate::signals::{AGENT, Now, Runtime, Signals};
+use crate::notify::Notifier;
+use crate::reload::{Central, Look, ReloadCounts, Reloader};
+use crate::signals::{AGENT, Now, Runtime, Signals, Table};
 use crate::spool::Spool;
 
 /// Frames wait in memory this long before they go to disk while the collector is away, milliseconds: what a kill -9
@@ -51,49 +55,43 @@ pub enum RunError {
     },
 }
 
-/// Runs until `stop`; then keeps on disk what was not acknowledged.
+/// Runs until `stop`; then keeps on disk what was not acknowledged. `reloader` says when the configuration is another.
 ///
 /// # Errors
 /// What keeps the agent from beginning.
-pub async fn run(config: &Config, stop: watch::Receiver<bool>) -> Result<(), RunError> {
-    let data = |source| RunError::Data { path: config.data_dir.clone(), source };
-    let identity = Identity::load(&config.data_dir)?;
-    let spool_dir = config.data_dir.join(SPOOL_DIR);
-    let spool = Spool::open(Arc::new(RealDisk), &spool_dir, config.queue.spool_max_bytes).map_err(data)?;
-    if spool.damaged_bytes() > 0 {
-        warn!(bytes = spool.damaged_bytes(), "the spool's end was damaged and is lost");
-    }
-    let events_dir = config.data_dir.join(EVENTS_DIR);
-    let events_spool = Spool::open(Arc::new(RealDisk), &events_dir, EVENTS_SPOOL_BYTES).map_err(data)?;
-    let spooled_epoch = spool.next_epoch().max(events_spool.next_epoch());
-    let epoch = next_epoch(&config.data_dir, spooled_epoch).map_err(data)?;
-    info!(name = identity.name(), collector = %config.collector, epoch, spooled_bytes = spool.bytes(), "starting");
-    let limits = SenderLimits {
-        memory_bytes: usize::try_from(config.queue.memory_max_bytes).unwrap_or(usize::MAX),
-        age_ms: i64::try_from(config.queue.spool_max_age.as_millis()).unwrap_or(i64::MAX),
-        ..SenderLimits::default()
-    };
-    let events_limits =
-        SenderLimits { memory_bytes: EVENTS_MEMORY_BYTES, age_ms: EVENTS_AGE_MS, ..SenderLimits::default() };
-    let lanes = Lanes::new(
-        MetricsLane::new(Sender::new(epoch, limits, spool)),
-        EventsLane::new(Sender::new(epoch, events_limits, events_spool)),
-    );
-    let link_config = LinkConfig {
-        collector: config.collector.to_string(),
-        identity_dir: config.data_dir.clone(),
-        labels: config.labels.clone(),
-    };
-    let stats = LinkStats::default();
-    let signals = Signals::new(&config.signals, &config.labels);
+pub async fn run(mut config: Config, mut reloader: Reloader, mut stop: watch::Receiver<bool>) -> Result<(), RunError> {
+    let data_dir = config.data_dir.clone();
+    let identity = Identity::load(&data_dir)?;
+    let lanes = Arc::new(open_lanes(&config, identity.name())?);
+    let stats = Arc::new(LinkStats::default());
+    let mut notifier = Notifier::from_environment();
     let now_ms = Now::read().ts_ms;
-    let mut watch = Watch::new(&config.data_dir, &config.signals.proc_root, &config.signals.root, now_ms);
-    let mut stopped = stop.clone();
-    tokio::select! {
-        () = link::run(&link_config, identity, &lanes, &stats, stop) => {}
-        () = gather(signals, &mut watch, &lanes, &stats, &config.data_dir) => {}
-        _ = stopped.wait_for(|stop| *stop) => {}
+    let mut watch = Watch::new(&data_dir, &config.signals.proc_root, &config.signals.root, now_ms);
+    let central = reloader.central();
+    let mut link = LinkTask::start(&config, &central, identity, &lanes, &stats);
+    notifier.ready("gathering");
+    loop {
+        let gathered = Gathered {
+            signals: Signals::new(&config.signals, &config.labels),
+            apps: Apps::start(&config.apps, &config.labels),
+        };
+        let looks = Looks { watch: &mut watch, reloader: &mut reloader, notifier: &mut notifier };
+        let next = tokio::select! {
+            next = gather(gathered, looks, &lanes, &stats, &config) => next,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        // The series begin anew, and with them the chain.
+        lanes.metrics.lock().sender().break_chain();
+        let reconnect = next.collector != config.collector || next.labels != config.labels;
+        config = next;
+        if reconnect {
+            link.end().await;
+            link = LinkTask::start(&config, &central, Identity::load(&data_dir)?, &lanes, &stats);
+        }
+        notifier.ready("gathering with a new configuration");
     }
+    notifier.stopping();
+    link.end().await;
     watch.stop(Now::read().ts_ms);
     // An event is on disk as soon as the disk takes it; this is for what it refused.
     let _ = keep(&lanes.events);
@@ -105,6 +103,63 @@ pub async fn run(config: &Config, stop: watch::Receiver<bool>) -> Result<(), Run
     Ok(())
 }
 
+/// Opens what earlier runs left, and numbers this one.
+fn open_lanes(config: &Config, name: &str) -> Result<Lanes<Spool>, RunError> {
+    let dir = &config.data_dir;
+    let data = |source| RunError::Data { path: dir.clone(), source };
+    let spool = Spool::open(Arc::new(RealDisk), &dir.join(SPOOL_DIR), config.queue.spool_max_bytes).map_err(data)?;
+    let events_spool = Spool::open(Arc::new(RealDisk), &dir.join(EVENTS_DIR), EVENTS_SPOOL_BYTES).map_err(data)?;
+    let damaged_bytes = spool.damaged_bytes() + events_spool.damaged_bytes();
+    if damaged_bytes > 0 {
+        warn!(bytes = damaged_bytes, "the spool's end was damaged and is lost");
+    }
+    let epoch = next_epoch(dir, spool.next_epoch().max(events_spool.next_epoch())).map_err(data)?;
+    info!(name, collector = %config.collector, epoch, spooled_bytes = spool.bytes(), "starting");
+    let limits = SenderLimits {
+        memory_bytes: usize::try_from(config.queue.memory_max_bytes).unwrap_or(usize::MAX),
+        age_ms: i64::try_from(config.queue.spool_max_age.as_millis()).unwrap_or(i64::MAX),
+        ..SenderLimits::default()
+    };
+    let events_limits =
+        SenderLimits { memory_bytes: EVENTS_MEMORY_BYTES, age_ms: EVENTS_AGE_MS, ..SenderLimits::default() };
+    Ok(Lanes::new(
+        MetricsLane::new(Sender::new(epoch, limits, spool)),
+        EventsLane::new(Sender::new(epoch, events_limits, events_spool)),
+    ))
+}
+
+/// The link at work.
+struct LinkTask {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl LinkTask {
+    fn start(
+        config: &Config,
+        central: &Arc<Central>,
+        identity: Identity,
+        lanes: &Arc<Lanes<Spool>>,
+        stats: &Arc<LinkStats>,
+    ) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let (lanes, stats) = (lanes.clone(), stats.clone());
+        let config = LinkConfig {
+            collector: config.collector.to_string(),
+            identity_dir: config.data_dir.clone(),
+            labels: config.labels.clone(),
+            central: central.clone(),
+        };
+        let task = tokio::spawn(async move { link::run(&config, identity, &lanes, &stats, stopped).await });
+        Self { stop, task }
+    }
+
+    async fn end(self) {
+        let _ = self.stop.send(true);
+        let _ = self.task.await;
+    }
+}
+
 /// Puts on disk what was not acknowledged; gives how many frames waited in memory.
 fn keep<L: Queue>(shared: &SharedLane<L>) -> (usize, io::Result<()>) {
     let mut lane = shared.lock();
@@ -113,29 +168,101 @@ fn keep<L: Queue>(shared: &SharedLane<L>) -> (usize, io::Result<()>) {
     (sender.memory_frames(), sender.spill())
 }
 
-/// Gathers every group at its cadence, and looks for events, for ever.
-async fn gather(mut signals: Signals, watch: &mut Watch, lanes: &Lanes<Spool>, stats: &LinkStats, data_dir: &Path) {
+/// Everything that is gathered: the groups of the metrics lane.
+struct Gathered {
+    signals: Signals,
+    apps: Apps,
+}
+
+impl Gathered {
+    fn table(&mut self, group: GroupId) -> Option<&mut Table> {
+        match self.signals.groups().iter().any(|of| of.id == group) {
+            true => Some(self.signals.table(group)),
+            false => self.apps.table(group),
+        }
+    }
+
+    fn tables(&self) -> impl Iterator<Item = (GroupId, &Table)> {
+        let host = self.signals.groups().iter().map(|group| group.id).zip(self.signals.tables());
+        host.chain(self.apps.groups())
+    }
+
+    fn values(&self, group: GroupId) -> &[f64] {
+        self.tables().find(|(id, _)| *id == group).map_or(&[], |(_, table)| table.values())
+    }
+}
+
+impl Schema for Gathered {
+    fn groups(&self) -> Vec<GroupId> {
+        self.tables().map(|(id, _)| id).collect()
+    }
+
+    fn live(&self, group: GroupId) -> Vec<SeriesDef> {
+        let table = self.tables().find(|(id, _)| *id == group);
+        table.map(|(_, table)| table.live().cloned().collect()).unwrap_or_default()
+    }
+}
+
+/// What is looked at every second.
+struct Looks<'a> {
+    watch: &'a mut Watch,
+    reloader: &'a mut Reloader,
+    notifier: &'a mut Notifier,
+}
+
+/// Gathers every group at its cadence, and looks for events, until the configuration is another: gives that.
+async fn gather(
+    mut gathered: Gathered,
+    looks: Looks<'_>,
+    lanes: &Lanes<Spool>,
+    stats: &LinkStats,
+    config: &Config,
+) -> Config {
     let mut look_due = Instant::now();
     let mut clocks: Vec<GroupClock> =
-        signals.groups().iter().map(|group| GroupClock::new(group.id, group.cadence)).collect();
+        gathered.signals.groups().iter().map(|group| GroupClock::new(group.id, group.cadence)).collect();
     let mut upkeep = Upkeep::default();
     loop {
-        let Some(next) = clocks.iter().map(|clock| clock.due).min() else { return };
-        let next = next.min(look_due);
-        tokio::time::sleep_until(next.into()).await;
+        let dues = clocks.iter().map(|clock| clock.due).chain(gathered.apps.due());
+        let next = dues.fold(look_due, Instant::min);
+        tokio::select! {
+            () = tokio::time::sleep_until(next.into()) => {}
+            Some(scraped) = gathered.apps.scraped() => {
+                let ts_ms = scraped.at.ts_ms;
+                if let Some(group) = gathered.apps.take(scraped) {
+                    queue(&mut gathered, group, ts_ms, &lanes.metrics);
+                }
+            }
+        }
+        for group in gathered.apps.gather() {
+            queue(&mut gathered, group, Now::read().ts_ms, &lanes.metrics);
+        }
         for clock in clocks.iter_mut().filter(|clock| clock.due <= Instant::now()) {
             clock.advance();
             if clock.group == AGENT {
-                signals.set_runtime(runtime(lanes, stats));
+                gathered.signals.set_runtime(runtime(lanes, stats, looks.reloader.counts()));
             }
-            tick(&mut signals, clock.group, &lanes.metrics);
+            let now = Now::read();
+            gathered.signals.gather(clock.group, now);
+            queue(&mut gathered, clock.group, now.ts_ms, &lanes.metrics);
         }
         lanes.metrics.queued.notify_one();
         if look_due <= Instant::now() {
             look_due = Instant::now() + LOOK_EVERY;
-            report(&watch.look(Now::read().ts_ms), lanes);
+            looks.notifier.alive(Instant::now());
+            let now_ms = Now::read().ts_ms;
+            report(&looks.watch.look(now_ms), lanes);
+            match looks.reloader.look(config, now_ms) {
+                Look::Same => {}
+                Look::Refused(happening) => report(&[happening], lanes),
+                Look::New(config, happening) => {
+                    looks.notifier.reloading();
+                    report(&[happening], lanes);
+                    return *config;
+                }
+            }
         }
-        upkeep.run(lanes, stats, data_dir);
+        upkeep.run(lanes, stats, &config.data_dir);
     }
 }
 
@@ -171,39 +298,27 @@ impl GroupClock {
     }
 }
 
-fn tick(signals: &mut Signals, group: GroupId, lane: &SharedLane<MetricsLane<Spool>>) {
-    let now = Now::read();
-    signals.gather(group, now);
+/// Queues a group as it was last gathered.
+fn queue(gathered: &mut Gathered, group: GroupId, ts_ms: i64, lane: &SharedLane<MetricsLane<Spool>>) {
     let mut lane = lane.lock();
     let changes = if lane.sender().wants_chain() {
         // The new chain declares what lives in every group: pending changes are part of that.
-        for id in 0..signals.groups().len() {
-            signals.table(id as GroupId).take_changes();
+        for id in gathered.groups() {
+            gathered.table(id).and_then(Table::take_changes);
         }
         None
     } else {
-        let changes = signals.table(group).take_changes();
+        let changes = gathered.table(group).and_then(Table::take_changes);
         changes.map(|changes| SchemaChange { retire: changes.retire, add: changes.add })
     };
-    let values = signals.tables().nth(usize::from(group)).map_or(&[][..], |table| table.values());
-    if let Err(error) = lane.tick(now.ts_ms, group, changes, values, signals) {
+    if let Err(error) = lane.tick(ts_ms, group, changes, gathered.values(group), gathered) {
         error!(group, "signals that cannot be encoded, beginning a new chain: {error}");
     }
 }
 
-impl Schema for Signals {
-    fn groups(&self) -> Vec<GroupId> {
-        self.groups().iter().map(|group| group.id).collect()
-    }
-
-    fn live(&self, group: GroupId) -> Vec<SeriesDef> {
-        self.tables().nth(usize::from(group)).map(|table| table.live().cloned().collect()).unwrap_or_default()
-    }
-}
-
-fn runtime(lanes: &Lanes<Spool>, stats: &LinkStats) -> Runtime {
+fn runtime(lanes: &Lanes<Spool>, stats: &LinkStats, reload: ReloadCounts) -> Runtime {
     let (events, events_dropped) = {
-        let lane = lanes.events.lock();
+        let mut lane = lanes.events.lock();
         (lane.counts(), lane.dropped())
     };
     let mut lane = lanes.metrics.lock();
@@ -219,6 +334,7 @@ fn runtime(lanes: &Lanes<Spool>, stats: &LinkStats) -> Runtime {
         frames_dropped: counts.dropped() + sender.backlog().dropped(),
         events,
         events_dropped,
+        reload,
         udp_sent_bytes: stats.udp_sent_bytes.load(Ordering::Relaxed),
         udp_received_bytes: stats.udp_received_bytes.load(Ordering::Relaxed),
     }

@@ -48,11 +48,11 @@ use pitwatch_shared::codec::GroupId;
 pub use self::agent::Runtime;
 pub use self::metric::Metric;
 pub use self::source::{Now, SourceError};
+pub(crate) use self::table::Handle;
 pub use self::table::{Changes, SERIES_PER_GROUP_MAX, Table};
 
 use self::agent::{Agent, Counts};
 use self::source::{Buffer, Pass, Sink, Source};
-use self::table::Handle;
 
 /// How the host is looked at: cadences and limits of the config, roots of the files.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,6 +4,7 @@
 //! `file:line: key: what is wrong; what is allowed`. `PITWATCH_COLLECTOR_DATA_DIR`, `PITWATCH_COLLECTOR_AGENTS` and
 //! `PITWATCH_COLLECTOR_HTTP` stand over the file's.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use pitwatch_alerting::NoData;
 use pitwatch_alerting::receivers::Secret;
+use pitwatch_shared::limits::SETTINGS_MAX_BYTES;
 use pitwatch_shared::settings::{Problem, Reader, Section, lines};
 
 use crate::state::Engine;
@@ -37,6 +39,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Agents.
     pub agents: AgentsConfig,
+    /// Sections of agent.toml that agents are sent, by their label `role`.
+    pub roles: BTreeMap<String, String>,
     /// HTTP.
     pub http: HttpConfig,
     /// The engine of the small mutable state.
@@ -200,6 +204,7 @@ impl Config {
         let agents = agents(top.table(reader, "agents"), reader, &variable);
         let http = http(top.table(reader, "http"), reader, &variable);
         let state = state(top.table(reader, "state"), reader);
+        let roles = roles(top.table(reader, "roles"), reader);
         let history = history(top.table(reader, "history"), reader);
         let receivers = receivers(top.table(reader, "receivers"), reader, &variable);
         let alerting = alerting(top.table(reader, "alerting"), reader, &variable, receivers);
@@ -210,7 +215,7 @@ impl Config {
             return Err(ConfigError::Invalid(std::mem::take(&mut reader.problems)));
         }
         let data_dir = data_dir.unwrap_or_else(|| "/var/lib/pitwatch/collector".into());
-        Ok(Self { data_dir, agents, http, state, history, alerting, log_level })
+        Ok(Self { data_dir, agents, roles, http, state, history, alerting, log_level })
     }
 }
 
@@ -290,6 +295,31 @@ fn http(mut section: Section<'_>, reader: &mut Reader<'_>, variable: &impl Fn(&s
         queries_at_once: queries.and_then(|n| usize::try_from(n).ok()).unwrap_or(crate::api::QUERIES_AT_ONCE),
     }
 }
+
+/// What agents of each role are sent. Only their own checks know what its values may be; here it must be TOML of sections that
+/// the collector may set, so that a slip is told at once.
+fn roles(section: Section<'_>, reader: &mut Reader<'_>) -> BTreeMap<String, String> {
+    let mut roles = BTreeMap::new();
+    for (_, role, mut table) in section.tables(reader) {
+        let settings = table.value(reader, "settings", ROLE_SETTINGS, |text| {
+            if text.len() > SETTINGS_MAX_BYTES {
+                return Err(format!("{} bytes, more than {SETTINGS_MAX_BYTES}", text.len()));
+            }
+            let parsed: toml::Table = text.parse().map_err(|error: toml::de::Error| error.message().to_owned())?;
+            match parsed.keys().find(|key| !ROLE_SECTIONS.contains(&key.as_str())) {
+                Some(key) => Err(format!("{key:?} is not for the collector to set")),
+                None => Ok(text.to_owned()),
+            }
+        });
+        table.end(reader);
+        roles.extend(settings.map(|settings| (role, settings)));
+    }
+    roles
+}
+
+const ROLE_SECTIONS: [&str; 5] = ["labels", "signals", "textfile", "statsd", "scrape"];
+const ROLE_SETTINGS: &str =
+    "give the sections [labels], [signals], [textfile], [statsd] and [scrape.NAME] of agent.toml";
 
 fn state(mut section: Section<'_>, reader: &mut Reader<'_>) -> Engine {
     let engine = section.value(reader, "engine", "use \"redb\" or \"sled\"", |text| {

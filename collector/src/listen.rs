@@ -10,6 +10,7 @@ pub mod enrolment;
 pub mod keys;
 pub mod session;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -81,6 +82,8 @@ pub struct Shared {
     pub agents: Arc<Agents>,
     /// Where frames go.
     pub ingest: Ingest,
+    /// Sections of agent.toml that agents are sent, by their label `role`.
+    pub roles: BTreeMap<String, String>,
     /// Counts.
     pub stats: ListenStats,
 }

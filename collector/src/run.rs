@@ -127,7 +127,12 @@ pub async fn run(
         .await
         .with_context(|| format!("cannot listen for HTTP on TCP {}", config.http.listen))?;
     let addresses = Addresses { agents: endpoint.local_addr()?, http: http.local_addr()? };
-    let shared = Arc::new(Shared { agents: agents.clone(), ingest: ingest.clone(), stats: ListenStats::default() });
+    let shared = Arc::new(Shared {
+        agents: agents.clone(),
+        ingest: ingest.clone(),
+        roles: config.roles,
+        stats: ListenStats::default(),
+    });
     let query_stats = Arc::new(api::QueryStats::default());
     let snapshots = Arc::new(snapshot::Live::new(ingest.clone(), state.clone(), dir.clone()));
     let telemetry = Arc::new(Telemetry {

@@ -16,7 +16,9 @@ pub const ALPN: &[u8] = b"pitwatch/1";
 pub const ALPN_ENROLL: &[u8] = b"pitwatch-enroll/1";
 
 /// The versions of the control messages that this build speaks.
-pub const VERSIONS: VersionRange = VersionRange { min: 1, max: 1 };
+pub const VERSIONS: VersionRange = VersionRange { min: 1, max: 2 };
+/// From this version on the collector sends [`ToAgent::Settings`].
+pub const VERSION_SETTINGS: u16 = 2;
 
 /// First bytes of a hello.
 pub const HELLO_MAGIC: [u8; 4] = *b"PWH0";
@@ -107,6 +109,11 @@ pub enum ToAgent {
     RenewRefused {
         /// Why, for the agent's log.
         reason: String,
+    },
+    /// From [`VERSION_SETTINGS`] on, once after the welcome: what the collector's configuration says for the agent's role.
+    Settings {
+        /// Sections of agent.toml; empty if there are none.
+        text: String,
     },
 }
 

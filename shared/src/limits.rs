@@ -22,6 +22,8 @@ pub const SERIES_PER_SCHEMA_FRAME_MAX: usize = 10_000;
 pub const FRAME_PAYLOAD_MAX_BYTES: usize = 1024 * 1024;
 /// Largest control message in bytes.
 pub const CONTROL_MESSAGE_MAX_BYTES: usize = 64 * 1024;
+/// Longest text of settings that the collector sends an agent, in bytes.
+pub const SETTINGS_MAX_BYTES: usize = 32 * 1024;
 /// Longest agent name in bytes.
 pub const AGENT_NAME_MAX_BYTES: usize = 128;
 /// Longest enrolment token text in bytes.
@@ -31,4 +33,5 @@ pub const REASON_MAX_BYTES: usize = 1024;
 
 const _: () = assert!(LABEL_NAME_MAX_BYTES + LABEL_VALUE_MAX_BYTES <= LABELS_MAX_BYTES);
 const _: () = assert!(LABELS_MAX_BYTES * 8 < FRAME_PAYLOAD_MAX_BYTES);
+const _: () = assert!(SETTINGS_MAX_BYTES + 16 < CONTROL_MESSAGE_MAX_BYTES);
 const _: () = assert!(REASON_MAX_BYTES + TOKEN_MAX_BYTES + AGENT_NAME_MAX_BYTES < CONTROL_MESSAGE_MAX_BYTES);

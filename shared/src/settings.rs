@@ -105,6 +105,36 @@ impl<'t> Section<'t> {
         self.left.remove(key)
     }
 
+    /// Whether something stands at `key`.
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
+        self.left.contains_key(key)
+    }
+
+    /// Puts another file's tables below this one's, those of `names` only: a key of theirs is taken where this one has none.
+    pub fn put_below(&mut self, below: DeTable<'t>, names: &[&str]) {
+        for (name, value) in below {
+            let known: &str = name.get_ref();
+            if !names.contains(&known) {
+                continue;
+            }
+            if !self.left.contains_key(known) {
+                self.left.insert(name, value);
+                continue;
+            }
+            if let Some(DeValue::Table(own)) = self.left.get_mut(known).map(Spanned::get_mut)
+                && let DeValue::Table(theirs) = value.into_inner()
+            {
+                for (key, value) in theirs {
+                    let known: &str = key.get_ref();
+                    if !own.contains_key(known) {
+                        own.insert(key, value);
+                    }
+                }
+            }
+        }
+    }
+
     /// The table at `key`, empty if there is none.
     pub fn table(&mut self, reader: &mut Reader<'_>, key: &'static str) -> Section<'t> {
         let table = self.take(key).and_then(|value| {

@@ -1,4 +1,4 @@
-//! The control messages' bytes, frozen per version in `tests/golden/control-v1.txt`.
+//! The control messages' bytes, frozen per version: `tests/golden/control-v1.txt`; what version 2 adds stands here.
 //!
 //! A change of these bytes breaks agents in the field: add a version instead. A line is a name and hexadecimal bytes.
 
@@ -69,4 +69,12 @@ fn version_1_keeps_its_bytes() {
     assert_eq!(wire::decode::<Welcome>(&bytes).unwrap(), welcome);
     let bytes = wire::encode(&enroll).unwrap();
     assert_eq!(wire::decode::<Enroll>(&bytes).unwrap(), enroll);
+}
+
+#[test]
+fn version_2_adds_settings() {
+    let settings = ToAgent::Settings { text: "[labels]\nenv = \"a\"\n".into() };
+    let bytes = wire::encode(&settings).unwrap();
+    assert_eq!(to_hex(&bytes), "03135b6c6162656c735d0a656e76203d202261220a");
+    assert_eq!(wire::decode::<ToAgent>(&bytes).unwrap(), settings);
 }

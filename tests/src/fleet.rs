@@ -100,8 +100,12 @@ impl Fleet {
         for (nth, identity) in identities.into_iter().enumerate() {
             let agent = Arc::new(Agent::new(identity.name(), &shared));
             agents.push(agent.clone());
-            let config =
-                LinkConfig { collector: collector.to_string(), identity_dir: dir.to_owned(), labels: labels(nth) };
+            let config = LinkConfig {
+                collector: collector.to_string(),
+                identity_dir: dir.to_owned(),
+                labels: labels(nth),
+                central: Arc::default(),
+            };
             let (shared, stopped) = (shared.clone(), stopped.clone());
             let wait = Duration::from_millis(nth as u64 * 1000 / JOINS_PER_SEC);
             runtime.spawn(async move {

@@ -6,6 +6,7 @@
 //! - `wire`: bad input costs its own connection and nothing else.
 //! - `kills`: kill -9 of either side, over and over.
 //! - `disk`: a full disk.
+//! - `apps`: endpoints, text files, StatsD, and a configuration that changes.
 //! - `away`: the collector is not there for a while.
 //! - `backup`: backup, restore, verify.
 //! - `damage`: torn and flipped bytes.
@@ -28,6 +29,8 @@ mod support;
 
 #[path = "blackbox/alerts.rs"]
 mod alerts;
+#[path = "blackbox/apps.rs"]
+mod apps;
 #[path = "blackbox/away.rs"]
 mod away;
 #[path = "blackbox/backup.rs"]

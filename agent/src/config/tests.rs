@@ -264,3 +264,43 @@ mod hostile {
         }
     }
 }
+
+#[test]
+fn applications_are_read_with_their_rules() {
+    let config = parse(
+        "collector = \"c:1\"\n[textfile]\ndirectories = [\"/a\", \"/b\"]\n[statsd]\nudp = \"127.0.0.1:8125\"\nexpire = \"5m\"\n\
+         [scrape.app]\nurl = \"http://localhost:1/m\"\nkeep = [\"a_*\"]\nrename = { \"a_*\" = \"b_*\" }\nseries_max = 7\n",
+    )
+    .unwrap();
+    assert_eq!(config.apps.textfile.directories.len(), 2);
+    assert_eq!(config.apps.statsd.udp.unwrap().port(), 8125);
+    let scrape = &config.apps.scrape[0];
+    assert_eq!(
+        (&*scrape.job, scrape.series_max, scrape.url.to_string()),
+        ("app", 7, "http://localhost:1/m".to_owned())
+    );
+    assert_eq!(scrape.rules.name("a_x").as_deref(), Some("b_x"));
+
+    let wrong = parse(
+        "collector = \"c:1\"\n[textfile]\ndirectories = [\"a\", 7]\n[statsd]\nudp = \"x\"\n[scrape.app]\n\
+         url = \"https://h/\"\nkeep = [\"a*b*\"]\ntimeout = \"20s\"\nlabels = { instance = \"i\", job = \"j\" }\nretries = 1\n\
+         [central]\nallow = [\"queue\"]\n",
+    );
+    let ConfigError::Invalid(problems) = wrong.unwrap_err() else { panic!("it was read") };
+    let keys: Vec<&str> = problems.iter().map(|problem| &*problem.key).collect();
+    for key in [
+        "textfile.directories",
+        "statsd.udp",
+        "scrape.app.url",
+        "scrape.app.keep",
+        "scrape.app.timeout",
+        "scrape.app.labels.instance",
+        "scrape.app.labels.job",
+        "scrape.app.retries",
+        "central.allow",
+    ] {
+        assert!(keys.contains(&key), "{key} not in {keys:?}");
+    }
+    let wrong = parse("collector = \"c:1\"\n[scrape.app]\nkeep = [\"x\"]\n").unwrap_err().to_string();
+    assert!(wrong.contains("scrape.app.url: is missing"), "{wrong}");
+}

@@ -24,6 +24,8 @@ pub struct EventsLane<B> {
     sender: Sender<B>,
     counts: EventCounts,
     refused: u64,
+    /// The counts were given once, as 0.
+    given: bool,
     room: u32,
     filled_ms: i64,
 }
@@ -32,7 +34,7 @@ impl<B: Backlog> EventsLane<B> {
     /// A lane over its queue.
     #[must_use]
     pub fn new(sender: Sender<B>) -> Self {
-        Self { sender, counts: [0; EventKind::ALL.len()], refused: 0, room: BURST_EVENTS, filled_ms: 0 }
+        Self { sender, counts: [0; EventKind::ALL.len()], refused: 0, given: false, room: BURST_EVENTS, filled_ms: 0 }
     }
 
     /// Queues an event, unless there are too many; `now_ms` is the clock's, which may not be the event's.
@@ -55,10 +57,9 @@ impl<B: Backlog> EventsLane<B> {
         }
     }
 
-    /// How many there were, by kind.
-    #[must_use]
-    pub fn counts(&self) -> EventCounts {
-        self.counts
+    /// How many there were, by kind; the first time 0 of each, so that PromQL sees the first ones as an increase.
+    pub fn counts(&mut self) -> EventCounts {
+        if std::mem::replace(&mut self.given, true) { self.counts } else { EventCounts::default() }
     }
 
     /// Events that never came to the collector and will not: over the rate, or dropped at a limit of the queue.
@@ -124,6 +125,7 @@ mod tests {
             lane.report(1_000_000 + 3 * EVENT_EVERY_MS, &happening);
         }
         assert_eq!((lane.dropped(), lane.sender().stats().queued), (57, u64::from(BURST_EVENTS) + 3));
+        assert_eq!(lane.counts(), EventCounts::default());
         assert_eq!(lane.counts()[EventKind::DiskError as usize], u64::from(BURST_EVENTS) + 60);
     }
 

@@ -216,6 +216,7 @@ async fn hear<B: Backlog>(
                         request = None;
                         check_at = Instant::now() + Duration::from_secs(RENEW_RETRY_SECS);
                     }
+                    Some(ToAgent::Settings { text }) => config.central.offer(text),
                     None => return Err(lost(connection)),
                 },
                 () = tokio::time::sleep_until(check_at), if request.is_none() => {

@@ -1,6 +1,7 @@
 //! The agent on itself: what it costs, what failed, and what its run loop counts.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -10,6 +11,7 @@ use super::source::{HeldFile, Pass, SourceError};
 use super::table::Handle;
 use super::{Failures, GROUPS};
 use crate::events::{EventCounts, EventKind};
+use crate::reload::ReloadCounts;
 
 /// What the run loop counts and hands in with [`super::Signals::set_runtime`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -32,6 +34,8 @@ pub struct Runtime {
     pub events: EventCounts,
     /// Events that were dropped at a limit.
     pub events_dropped: u64,
+    /// How reading the configuration anew went.
+    pub reload: ReloadCounts,
     /// UDP payload bytes sent to the collector so far.
     pub udp_sent_bytes: u64,
     /// UDP payload bytes received from the collector so far.
@@ -46,6 +50,9 @@ pub(super) struct Counts<'a> {
     /// The series of the last two by group.
     pub(super) series: &'a mut [[Handle; 2]; GROUPS],
 }
+
+/// When the process first gathered: a new configuration is no new start.
+static BEGAN_MS: OnceLock<i64> = OnceLock::new();
 
 const RUN: &str = "the agent's run loop";
 
@@ -78,7 +85,7 @@ pub(super) static METRICS: [Metric; 7] = [
 ];
 
 /// What the run loop counts, in the order of [`values`].
-pub(super) static RUNTIME: [Metric; 10] = [
+pub(super) static RUNTIME: [Metric; 13] = [
     Metric::gauge("pitwatch_agent_connected", "", RUN, "Whether the agent is connected to its collector."),
     Metric::counter("pitwatch_agent_reconnects_total", "connections", RUN, "Connections lost."),
     Metric::gauge("pitwatch_agent_queue_bytes", "bytes", RUN, "Frames in memory that are not acknowledged."),
@@ -98,6 +105,24 @@ pub(super) static RUNTIME: [Metric; 10] = [
         "events",
         RUN,
         "Events dropped: too many at once, or at a limit of the queue.",
+    ),
+    Metric::gauge(
+        "pitwatch_agent_config_last_reload_successful",
+        "",
+        RUN,
+        "Whether the configuration that was last found is in force.",
+    ),
+    Metric::gauge(
+        "pitwatch_agent_config_last_reload_success_timestamp_seconds",
+        "seconds since the epoch",
+        RUN,
+        "When a configuration was last put in force.",
+    ),
+    Metric::counter(
+        "pitwatch_agent_config_refused_total",
+        "configurations",
+        RUN,
+        "Configurations found while the agent ran that cannot be used; the one before went on.",
     ),
 ];
 
@@ -122,37 +147,35 @@ fn values(runtime: &Runtime) -> [f64; RUNTIME.len()] {
         runtime.udp_sent_bytes as f64,
         runtime.udp_received_bytes as f64,
         runtime.events_dropped as f64,
+        f64::from(u8::from(runtime.reload.successful)),
+        runtime.reload.taken_ms as f64 / 1000.0,
+        runtime.reload.refused as f64,
     ]
 }
 
 /// The agent's own signals.
 pub(super) struct Agent {
     statm: HeldFile,
-    began_ms: Option<i64>,
     pub(super) runtime: Option<Runtime>,
     handles: [Handle; 4],
     runtime_handles: [Handle; RUNTIME.len()],
     event_handles: [Handle; EventKind::ALL.len()],
-    /// The counts of events were given once, as 0.
-    began_events: bool,
 }
 
 impl Agent {
     pub(super) fn new(proc_root: &Path) -> Self {
         Self {
             statm: HeldFile::required(proc_root.join("self/statm")),
-            began_ms: None,
             runtime: None,
             handles: Default::default(),
             runtime_handles: Default::default(),
             event_handles: Default::default(),
-            began_events: false,
         }
     }
 
     pub(super) fn gather(&mut self, pass: &mut Pass<'_>, counts: Counts<'_>) -> Result<(), SourceError> {
         let [build, cpu, memory, start] = &mut self.handles;
-        let began_ms = *self.began_ms.get_or_insert(pass.now.ts_ms);
+        let began_ms = *BEGAN_MS.get_or_init(|| pass.now.ts_ms);
         let sink = &mut pass.sink;
         sink.set(build, &METRICS[0], &[("version", env!("CARGO_PKG_VERSION"))], Some(1.0));
         let used = clock_gettime(ClockId::ProcessCPUTime);
@@ -170,10 +193,9 @@ impl Agent {
             for ((handle, metric), value) in self.runtime_handles.iter_mut().zip(&RUNTIME).zip(values(runtime)) {
                 sink.set(handle, metric, &[], Some(value));
             }
-            let began = std::mem::replace(&mut self.began_events, true);
             for ((handle, kind), count) in self.event_handles.iter_mut().zip(EventKind::ALL).zip(runtime.events) {
                 let labels = [("kind", kind.as_str()), ("severity", kind.severity().as_str())];
-                sink.set(handle, &EVENTS[0], &labels, Some(if began { count as f64 } else { 0.0 }));
+                sink.set(handle, &EVENTS[0], &labels, Some(count as f64));
             }
         }
         let text = self.statm.read(pass.buffer, &mut sink.malformed)?.unwrap_or_default();

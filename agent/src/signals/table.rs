@@ -26,7 +26,16 @@ const _: () = assert!(SERIES_PER_GROUP_MAX < limits::SLOTS_PER_GROUP_MAX as usiz
 
 /// A source's hold on one series: no slot yet, a slot, or refused for a while.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Handle(Hold);
+pub(crate) struct Handle(Hold);
+
+impl Handle {
+    /// Whether the table has the series now.
+    pub(crate) fn is_live(self, table: &Table) -> bool {
+        let Hold::Live { slot, serial } = self.0 else { return false };
+        let cell = table.cells.get(slot as usize);
+        cell.is_some_and(|cell| cell.serial == serial && cell.def.is_some())
+    }
+}
 
 #[derive(Debug, Default, Clone, Copy)]
 enum Hold {
@@ -146,13 +155,13 @@ impl Table {
     }
 
     /// Begins a tick: nothing is set yet.
-    pub(super) fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         self.tick = self.tick.wrapping_add(1);
         self.free.append(&mut self.cooling);
     }
 
     /// Ends a tick: what was not set in it is retired.
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         for (slot, cell) in (0..).zip(&mut self.cells) {
             if cell.tick == self.tick {
                 continue;
@@ -173,7 +182,7 @@ impl Table {
 
     /// Sets the value of `name{labels}`, of `metric`'s family, in this tick. Name and labels are read only when the
     /// handle has no slot.
-    pub(super) fn set_named(
+    pub(crate) fn set_named(
         &mut self,
         handle: &mut Handle,
         metric: &Metric,

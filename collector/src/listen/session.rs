@@ -7,7 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use pitwatch_history::SourceName;
 use pitwatch_shared::control::{
-    self, CloseCode, Hello, LENGTH_BYTES, LaneResume, ToAgent, ToCollector, VERSIONS, Welcome, bounded_reason,
+    self, CloseCode, Hello, LENGTH_BYTES, LaneResume, ToAgent, ToCollector, VERSION_SETTINGS, VERSIONS, Welcome,
+    bounded_reason,
 };
 use pitwatch_shared::delivery::FrameReader;
 use pitwatch_shared::identity::Fingerprint;
@@ -124,7 +125,12 @@ async fn meet(connection: &Connection, admitted: &Admitted, shared: &Shared) -> 
             .collect(),
         reconnect_spread_ms: u32::try_from(spread_ms).unwrap_or(u32::MAX),
     };
-    let bytes = control::framed(&welcome).map_err(fault)?;
+    let mut bytes = control::framed(&welcome).map_err(fault)?;
+    if version >= VERSION_SETTINGS {
+        let role = hello.labels.iter().find(|(name, _)| name == "role").map_or("", |(_, role)| role.as_str());
+        let text = shared.roles.get(role).cloned().unwrap_or_default();
+        bytes.extend(control::framed(&ToAgent::Settings { text }).map_err(fault)?);
+    }
     control.write_all(&bytes).await.map_err(|error| End::Gone(error.to_string()))?;
     info!(
         agent = admitted.name,

@@ -79,7 +79,12 @@ async fn by_wire(identities: Vec<Identity>, collector: &str, data: &Arc<Data>, d
     let mut agents = tokio::task::JoinSet::new();
     for (host, identity) in identities.into_iter().enumerate() {
         let (data, stopped) = (data.clone(), stopped.clone());
-        let config = LinkConfig { collector: collector.to_owned(), identity_dir: dir.to_owned(), labels: Vec::new() };
+        let config = LinkConfig {
+            collector: collector.to_owned(),
+            identity_dir: dir.to_owned(),
+            labels: Vec::new(),
+            central: Arc::default(),
+        };
         agents.spawn(async move {
             let released = Arc::new(Notify::new());
             let limits = SenderLimits { age_ms: AGE_MAX_MS, ..SenderLimits::default() };

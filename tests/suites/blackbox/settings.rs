@@ -183,3 +183,31 @@ fn the_stock_rules_ask_for_what_there_is() -> anyhow::Result<()> {
     println!("{} metrics, {} rules, {well} evaluated", asked.len(), rules.len());
     Ok(())
 }
+
+#[test]
+fn the_collector_sets_what_a_role_allows() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let roles = "[roles.game]\nsettings = \"\"\"\n[labels]\nteam = \"platform\"\nenv = \"theirs\"\n[statsd]\n\
+                 udp = \"127.0.0.1:1\"\n\"\"\"\n";
+    let collector = Collector::start(&dir.path().join("collector"), roles, "")?;
+    let own = "[labels]\nrole = \"game\"\nenv = \"own\"\n";
+    let mut agent = Agent::start(&dir.path().join("agent"), "real-1", &collector, own)?;
+    let other = Agent::start(&dir.path().join("other"), "real-2", &collector, "[labels]\nrole = \"database\"\n")?;
+    let api = collector.api()?;
+    let expr = "node_load1{team=\"platform\",env=\"own\",instance=\"real-1\"}";
+    let limit = Duration::from_secs(40);
+    api.wait_for(expr, limit, |rows| rows.len() == 1)?;
+    api.wait_for("node_load1{instance=\"real-2\",team=\"\"}", limit, |rows| rows.len() == 1)?;
+    assert_eq!(api.value("count(pitwatch_agent_statsd_lines_total)")?, None, "not without the host's leave");
+    drop(other);
+    // It is kept for the next start, with or without the collector.
+    assert!(agent.process().stop()?);
+    assert!(fs::read_to_string(agent.dir.join("data/central.toml"))?.contains("platform"));
+    let output = check("pitwatch-collector", &{
+        let file = dir.path().join("wrong.toml");
+        fs::write(&file, "[roles.game]\nsettings = \"[queue]\"\n")?;
+        file
+    })?;
+    assert!(said(&output).contains("roles.game.settings"), "{}", said(&output));
+    Ok(())
+}

@@ -287,8 +287,12 @@ impl Pusher {
         let sender = Sender::new(epoch, SenderLimits::default(), acks.clone());
         let events = Sender::new(epoch, SenderLimits::default(), Acks::default());
         let lanes = Arc::new(Lanes::new(MetricsLane::new(sender), EventsLane::new(events)));
-        let config =
-            LinkConfig { collector: collector.agents.to_string(), identity_dir: dir.to_owned(), labels: Vec::new() };
+        let config = LinkConfig {
+            collector: collector.agents.to_string(),
+            identity_dir: dir.to_owned(),
+            labels: Vec::new(),
+            central: Arc::default(),
+        };
         let (stop, stopped) = watch::channel(false);
         let shared = lanes.clone();
         runtime.spawn(async move { link::run(&config, identity, &shared, &LinkStats::default(), stopped).await });
