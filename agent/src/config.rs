@@ -326,6 +326,8 @@ fn signals(mut section: Section<'_>, reader: &mut Reader<'_>) -> SignalsConfig {
         ("process_cadence", &mut config.process_cadence, dear),
         ("filesystem_cadence", &mut config.filesystem_cadence, dear),
         ("interface_cadence", &mut config.interface_cadence, dear),
+        ("socket_cadence", &mut config.socket_cadence, dear),
+        ("sensor_cadence", &mut config.sensor_cadence, dear),
         ("facts_cadence", &mut config.facts_cadence, dear),
     ] {
         *cadence = section.duration(reader, key, range).unwrap_or(*cadence);

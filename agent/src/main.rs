@@ -17,6 +17,8 @@ use tokio::sync::watch;
 
 /// Between the two looks of `once`: processes' shares of a CPU need two. Milliseconds.
 const ONCE_PAUSE_MS: u64 = 500;
+/// How long `once` waits for what may hang, each time.
+const ONCE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Gathers this host's signals and delivers them to a Pitwatch collector.
 #[derive(Debug, Parser)]
@@ -128,6 +130,7 @@ fn once(config: Option<PathBuf>) -> anyhow::Result<()> {
         None => (SignalsConfig::default(), vec![("job".to_owned(), "node".to_owned())]),
     };
     let mut signals = Signals::new(&config, &labels);
+    signals.be_patient(ONCE_PATIENCE);
     for round in 0..2 {
         if round > 0 {
             std::thread::sleep(Duration::from_millis(ONCE_PAUSE_MS));

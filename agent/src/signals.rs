@@ -8,8 +8,10 @@
 //! In reading order:
 //! - `metric`, `table`: what is known of a metric; slots, values, schema changes.
 //! - `parse`, `source`: bytes to numbers; held files, keyed entries, the trait of a source.
-//! - sources of the vitals (1 s): `cpu`, `memory`, `numbers`, `pressure`, `disks`, `network`, `netstat`.
-//! - slower ones: `interfaces`, `filesystems` with its `prober`, `processes`, `facts`, `agent`.
+//! - sources of the vitals (1 s): `cpu`, `memory`, `numbers`, `pressure`, `disks`, `network`, `netstat`, `tracking`.
+//! - `apart`: a thread for a source that might hang.
+//! - slower sources: `filesystems` with its `prober`, `processes`, `interfaces` and `bonds`, `sockets`, `clock`, `sysfs`,
+//!   `hwmon` and `raid`, `facts` and `diskinfo`, `agent`.
 //!
 //! Names and labels are node_exporter's. What of its default metrics is absent, and why, stands in
 //! docs/reference/signals.md, which is made from [`REGISTRY`].
@@ -18,10 +20,15 @@
 //! ([`crate::exposition`]).
 
 mod agent;
+mod apart;
+mod bonds;
+mod clock;
 mod cpu;
+mod diskinfo;
 mod disks;
 mod facts;
 mod filesystems;
+mod hwmon;
 mod interfaces;
 mod memory;
 mod metric;
@@ -32,12 +39,16 @@ mod parse;
 mod pressure;
 mod prober;
 mod processes;
+mod raid;
 #[cfg(test)]
 mod reference;
+mod sockets;
 mod source;
+mod sysfs;
 mod table;
 #[cfg(test)]
 mod testing;
+mod tracking;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -47,10 +58,13 @@ use pitwatch_shared::codec::GroupId;
 
 pub use self::agent::Runtime;
 pub use self::metric::Metric;
+#[doc(hidden)]
+pub use self::sockets::try_answer as try_sockets_answer;
 pub use self::source::{Now, SourceError};
 pub use self::table::{Changes, SERIES_PER_GROUP_MAX, Table};
 
 use self::agent::{Agent, Counts};
+use self::apart::Apart;
 use self::source::{Buffer, Pass, Sink, Source};
 use self::table::Handle;
 
@@ -67,6 +81,10 @@ pub struct SignalsConfig {
     pub filesystem_cadence: Duration,
     /// Of interfaces' states.
     pub interface_cadence: Duration,
+    /// Of TCP's states and the sockets' queues.
+    pub socket_cadence: Duration,
+    /// Of sensors, the clock's discipline, RAID.
+    pub sensor_cadence: Duration,
     /// Of what seldom changes: kernel, distribution.
     pub facts_cadence: Duration,
     /// Of the agent's own counters.
@@ -87,6 +105,8 @@ impl Default for SignalsConfig {
             process_top: 10,
             filesystem_cadence: Duration::from_secs(10),
             interface_cadence: Duration::from_secs(10),
+            socket_cadence: Duration::from_secs(10),
+            sensor_cadence: Duration::from_secs(10),
             facts_cadence: Duration::from_secs(60),
             agent_cadence: Duration::from_secs(10),
             proc_root: "/proc".into(),
@@ -108,7 +128,14 @@ pub const INTERFACES: GroupId = 3;
 pub const FACTS: GroupId = 4;
 /// The agent's own counters.
 pub const AGENT: GroupId = 5;
-const GROUPS: usize = 6;
+/// TCP's states and the sockets' queues.
+pub const SOCKETS: GroupId = 6;
+/// Sensors, the clock's discipline, RAID.
+pub const SENSORS: GroupId = 7;
+const GROUPS: usize = 8;
+
+/// The longest that a gathering of the run loop waits for what is asked elsewhere.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// A set of series sampled together at one cadence: a group of the codec.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,7 +149,7 @@ pub struct Group {
 }
 
 /// Every metric that the agent can give, by the group that gives it.
-pub static REGISTRY: [(GroupId, &[Metric]); 22] = [
+pub static REGISTRY: [(GroupId, &[Metric]); 43] = [
     (VITALS, &cpu::METRICS),
     (VITALS, &memory::MEMINFO),
     (VITALS, &memory::VMSTAT),
@@ -137,12 +164,33 @@ pub static REGISTRY: [(GroupId, &[Metric]); 22] = [
     (VITALS, &numbers::ENTROPY),
     (VITALS, &numbers::CONNTRACK),
     (VITALS, &numbers::CLOCK),
+    (VITALS, &cpu::SCHEDSTAT),
+    (VITALS, &tracking::CONNTRACK_STAT),
     (PROCESSES, &processes::METRICS),
     (FILESYSTEMS, &filesystems::METRICS),
     (INTERFACES, &interfaces::NUMBERS),
     (INTERFACES, &interfaces::TEXTS),
+    (INTERFACES, &bonds::METRICS),
+    (INTERFACES, &tracking::ARP),
+    (SOCKETS, &sockets::METRICS),
+    (SENSORS, &clock::TIMEX),
+    (SENSORS, &clock::SOURCES),
+    (SENSORS, &hwmon::METRICS),
+    (SENSORS, &sysfs::THERMAL_ZONES),
+    (SENSORS, &sysfs::COOLING_DEVICES),
+    (SENSORS, &sysfs::FREQUENCIES),
+    (SENSORS, &sysfs::POWER_SUPPLIES),
+    (SENSORS, &sysfs::MEMORY_ERRORS),
+    (SENSORS, &sysfs::NVME_INFO),
+    (SENSORS, &sysfs::SCSI_ERRORS),
+    (SENSORS, &raid::METRICS),
     (FACTS, &facts::UNAME),
     (FACTS, &facts::OS),
+    (FACTS, &facts::REBOOT),
+    (FACTS, &facts::SELINUX),
+    (FACTS, &sysfs::DMI_INFO),
+    (FACTS, &diskinfo::METRICS),
+    (FACTS, &clock::ZONE),
     (AGENT, &agent::METRICS),
     (AGENT, &agent::RUNTIME),
 ];
@@ -173,6 +221,7 @@ pub struct Signals {
     agent: Agent,
     series: [[Handle; 2]; GROUPS],
     buffer: Buffer,
+    patience: Duration,
 }
 
 impl Signals {
@@ -190,7 +239,13 @@ impl Signals {
             agent: Agent::new(&config.proc_root),
             series: Default::default(),
             buffer: Buffer::new(),
+            patience: PATIENCE,
         }
+    }
+
+    /// How long a gathering waits for what is asked elsewhere, such as filesystems; what is late is given with the next.
+    pub fn be_patient(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     /// The groups, by their ids from 0 on.
@@ -223,18 +278,19 @@ impl Signals {
     /// If `group` is none of [`Signals::groups`].
     pub fn gather(&mut self, group: GroupId, now: Now) -> &mut Table {
         let counts = (group == AGENT).then(|| self.group_counts());
+        let patience = self.patience;
         let table = &mut self.tables[usize::from(group)];
         table.begin();
         for ((of, source), failures) in self.sources.iter_mut().zip(&mut self.failures) {
             if *of != group {
                 continue;
             }
-            let mut pass = Pass { sink: Sink { table, malformed: 0 }, buffer: &mut self.buffer, now };
+            let mut pass = Pass { sink: Sink { table, malformed: 0 }, buffer: &mut self.buffer, now, patience };
             let outcome = source.gather(&mut pass);
             failures.note(pass.sink.malformed, outcome);
         }
         if let Some(groups) = counts {
-            let mut pass = Pass { sink: Sink { table, malformed: 0 }, buffer: &mut self.buffer, now };
+            let mut pass = Pass { sink: Sink { table, malformed: 0 }, buffer: &mut self.buffer, now, patience };
             let counts = Counts { failures: &mut self.failures, groups, series: &mut self.series };
             let outcome = self.agent.gather(&mut pass, counts);
             let malformed = pass.sink.malformed;
@@ -279,6 +335,8 @@ fn groups(config: &SignalsConfig) -> [Group; GROUPS] {
         group(INTERFACES, "interfaces", config.interface_cadence),
         group(FACTS, "facts", config.facts_cadence),
         group(AGENT, "agent", config.agent_cadence),
+        group(SOCKETS, "sockets", config.socket_cadence),
+        group(SENSORS, "sensors", config.sensor_cadence),
     ]
 }
 
@@ -295,12 +353,28 @@ fn sources(config: &SignalsConfig) -> Vec<(GroupId, Box<dyn Source>)> {
         (VITALS, Box::new(netstat::Sockstat::new(proc))),
         (VITALS, Box::new(pressure::Pressure::new(proc))),
         (VITALS, Box::new(numbers::Clock::default())),
-        (PROCESSES, Box::new(processes::Processes::new(proc, config.process_top))),
+        (VITALS, Box::new(cpu::Schedstat::new(proc))),
+        (VITALS, Box::new(tracking::ConntrackStat::new(proc))),
+        (PROCESSES, Box::new(Apart::new(processes::Processes::new(proc, config.process_top)))),
         (FILESYSTEMS, Box::new(filesystems::Filesystems::new(proc, root, Arc::new(prober::statvfs)))),
-        (INTERFACES, Box::new(interfaces::Interfaces::new(sys))),
+        (INTERFACES, Box::new(Apart::new(interfaces::Interfaces::new(sys)))),
+        (INTERFACES, Box::new(bonds::Bonds::new(sys))),
+        (INTERFACES, Box::new(tracking::Arp::new(proc))),
+        (SOCKETS, Box::new(Apart::new(sockets::Sockets::new()))),
+        (SENSORS, Box::new(clock::Timex::default())),
+        (SENSORS, Box::new(clock::ClockSources::new(sys))),
+        (SENSORS, Box::new(raid::Raid::new(proc))),
+        (SENSORS, Box::new(Apart::new(hwmon::Hwmon::new(sys)))),
         (FACTS, Box::new(facts::Uname::default())),
         (FACTS, Box::new(facts::Os::new(root))),
+        (FACTS, Box::new(facts::Reboot::new(root))),
+        (FACTS, Box::new(facts::Selinux::new(sys))),
+        (FACTS, Box::new(sysfs::Entries::new(sys, &sysfs::BOARD))),
+        (FACTS, Box::new(diskinfo::DiskInfo::new(proc, root))),
+        (FACTS, Box::new(clock::Zone::default())),
     ];
+    // One thread for all of them: they are the drivers' files, and most hosts have few.
+    sources.push((SENSORS, Box::new(Apart::new(sysfs::Classes::new(sys, &sysfs::SENSORS)))));
     for layout in &numbers::LAYOUTS {
         sources.push((VITALS, Box::new(numbers::Numbers::new(proc, layout))));
     }

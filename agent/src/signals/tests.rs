@@ -3,11 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use super::*;
 
 fn signals() -> Signals {
-    Signals::new(&SignalsConfig::default(), &[("role".to_owned(), "test".to_owned())])
+    let mut signals = Signals::new(&SignalsConfig::default(), &[("role".to_owned(), "test".to_owned())]);
+    signals.be_patient(Duration::from_secs(30));
+    signals
 }
 
 /// The sum of a metric's series that have all of `labels`.
