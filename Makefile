@@ -3,7 +3,7 @@
 CARGO ?= cargo
 # The optional state engine is tested beside the default one.
 FEATURES := --features pitwatch-collector/sled
-PACKAGES := prometheus prometheus-node-exporter victoria-metrics strace iproute2
+PACKAGES := prometheus prometheus-node-exporter victoria-metrics strace iproute2 dbus e2fsprogs mount util-linux
 
 .PHONY: help demo build test lint check deny mutants fuzz bench bench-peers packages
 
@@ -34,8 +34,10 @@ deny: ## licences, duplicate and banned crates; advisories where their database 
 mutants: ## plants bugs in a copy and expects the simulation to catch each
 	tests/mutants/run.sh
 
-bench: ## figures of docs/benchmarks, on this machine
+bench: PACKAGES := prometheus-node-exporter victoria-metrics collectd-core netdata-core
+bench: packages ## figures of docs/benchmarks, on this machine
 	$(CARGO) build --release --workspace --bins
+	$(CARGO) build --release -p pitwatch-agent --example gather_cost
 	tests/bench.sh
 
 bench-peers: PACKAGES := victoria-metrics prometheus

@@ -8,12 +8,16 @@
 //! - [`run`]: all of it at work.
 //! - [`config`]: agent.toml, as written and as checked.
 //! - [`signals`]: what is read of this host, how often, and the series that come of it.
+//! - [`limits`]: what the agent itself may use.
 //! - [`exposition`]: the text format, for `once`.
+//! - [`doctor`]: what cannot be read here, and how to allow it.
 
 pub mod config;
+pub mod doctor;
 pub mod exposition;
 pub mod identity;
 pub mod lane;
+pub mod limits;
 pub mod link;
 pub mod run;
 pub mod signals;

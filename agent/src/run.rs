@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 use pitwatch_disk::RealDisk;
 use pitwatch_shared::codec::{GroupId, SeriesDef};
 use pitwatch_shared::delivery::{Backlog, Sender, SenderLimits};
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use crate::config::Config;
+use crate::config::{CADENCE_MAX, Config};
 use crate::identity::{Identity, IdentityError};
 use crate::lane::{MetricsLane, Schema, SchemaChange};
+use crate::limits::{self, Limits, Verdict};
 use crate::link::{self, LinkConfig, LinkStats, SharedLane};
 use crate::signals::{AGENT, Now, Runtime, Signals};
 use crate::spool::Spool;
@@ -41,6 +43,17 @@ pub enum RunError {
         path: PathBuf,
         /// The system's reason.
         source: io::Error,
+    },
+    /// The agent uses more memory than it may, whatever it gives up.
+    #[error(
+        "the agent uses {used_bytes} bytes of memory, over its limit of {max_bytes}: it ends, to be started anew; \
+         if this comes again, raise memory_max in [limits] or watch less"
+    )]
+    Memory {
+        /// What it uses.
+        used_bytes: u64,
+        /// `memory_max`.
+        max_bytes: u64,
     },
 }
 
@@ -72,9 +85,11 @@ pub async fn run(config: &Config, stop: watch::Receiver<bool>) -> Result<(), Run
     let stats = LinkStats::default();
     let signals = Signals::new(&config.signals, &config.labels);
     let mut stopped = stop.clone();
+    let guard = Guard::new(config);
+    let mut over = None;
     tokio::select! {
         () = link::run(&link_config, identity, &lane, &stats, stop) => {}
-        () = gather(signals, &lane, &stats, &config.data_dir) => {}
+        end = gather(signals, guard, &lane, &stats, &config.data_dir) => over = end,
         _ = stopped.wait_for(|stop| *stop) => {}
     }
     let mut lane = lane.lock();
@@ -85,26 +100,79 @@ pub async fn run(config: &Config, stop: watch::Receiver<bool>) -> Result<(), Run
         Ok(()) => info!(frames, "stopped; what was not acknowledged is on disk"),
         Err(error) => error!(frames, "stopped, but frames could not be kept on disk: {error}"),
     }
-    Ok(())
+    over.map_or(Ok(()), Err)
 }
 
-/// Gathers every group at its cadence, for ever.
-async fn gather(mut signals: Signals, lane: &SharedLane<Spool>, stats: &LinkStats, data_dir: &Path) {
+/// Gathers every group at its cadence, until the agent is over its limit of memory for good.
+async fn gather(
+    mut signals: Signals,
+    mut guard: Guard,
+    lane: &SharedLane<Spool>,
+    stats: &LinkStats,
+    data_dir: &Path,
+) -> Option<RunError> {
     let mut clocks: Vec<GroupClock> =
         signals.groups().iter().map(|group| GroupClock::new(group.id, group.cadence)).collect();
     let mut upkeep = Upkeep::default();
     loop {
-        let Some(next) = clocks.iter().map(|clock| clock.due).min() else { return };
+        let Some(next) = clocks.iter().map(|clock| clock.due).min() else { return None };
         tokio::time::sleep_until(next.into()).await;
         for clock in clocks.iter_mut().filter(|clock| clock.due <= Instant::now()) {
-            clock.advance();
+            clock.advance(guard.limits.stretch());
             if clock.group == AGENT {
-                signals.set_runtime(runtime(lane, stats));
+                signals.set_runtime(runtime(lane, stats, &guard.limits));
             }
             tick(&mut signals, clock.group, lane);
         }
         lane.queued.notify_one();
         upkeep.run(lane, stats, data_dir);
+        if let Some(over) = guard.look(lane) {
+            return Some(over);
+        }
+    }
+}
+
+/// Keeps the agent within its own limits.
+struct Guard {
+    limits: Limits,
+    due: Instant,
+    statm: PathBuf,
+}
+
+impl Guard {
+    fn new(config: &Config) -> Self {
+        let statm = config.signals.proc_root.join("self/statm");
+        Self { limits: Limits::new(config.limits), due: Instant::now(), statm }
+    }
+
+    /// Looks when it is time to; gives the reason to end, if there is one.
+    fn look(&mut self, lane: &SharedLane<Spool>) -> Option<RunError> {
+        let now = Instant::now();
+        if now < self.due {
+            return None;
+        }
+        self.due = now + limits::LOOK_EVERY;
+        let used = clock_gettime(ClockId::ProcessCPUTime);
+        let cpu = Duration::new(used.tv_sec.unsigned_abs(), u32::try_from(used.tv_nsec).unwrap_or(0));
+        let text = fs::read_to_string(&self.statm).unwrap_or_default();
+        let pages = text.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0);
+        let used_bytes = pages.saturating_mul(rustix::param::page_size() as u64);
+        let max_bytes = self.limits.config().memory_max_bytes;
+        match self.limits.look(now, cpu, used_bytes) {
+            Verdict::Within => {}
+            Verdict::Stretched => {
+                let (ratio, stretch) = (self.limits.cpu_ratio(), self.limits.stretch());
+                warn!(ratio, stretch, "the limit of CPU: every cadence is lengthened by the stretch");
+            }
+            Verdict::Relieve => {
+                warn!(used_bytes, max_bytes, "over the limit of memory: what waits goes to disk");
+                // What the disk refuses stays in memory, and is counted there.
+                let _ = lane.lock().sender().spill();
+                limits::give_back_free_memory();
+            }
+            Verdict::Restart => return Some(RunError::Memory { used_bytes, max_bytes }),
+        }
+        None
     }
 }
 
@@ -119,12 +187,15 @@ impl GroupClock {
         Self { group, cadence, due: Instant::now() }
     }
 
-    /// To the next tick; those that were missed (the host slept) are not made up for.
-    fn advance(&mut self) {
-        self.due += self.cadence;
+    /// To the next tick; those that were missed (the host slept) are not made up for. The agent's own counters say how
+    /// it is stretched, and are not.
+    fn advance(&mut self, stretch: u32) {
+        let stretched = self.cadence.saturating_mul(if self.group == AGENT { 1 } else { stretch });
+        let cadence = stretched.min(CADENCE_MAX.max(self.cadence));
+        self.due += cadence;
         let now = Instant::now();
         if self.due < now {
-            self.due = now + self.cadence;
+            self.due = now + cadence;
         }
     }
 }
@@ -159,7 +230,7 @@ impl Schema for Signals {
     }
 }
 
-fn runtime(lane: &SharedLane<Spool>, stats: &LinkStats) -> Runtime {
+fn runtime(lane: &SharedLane<Spool>, stats: &LinkStats, limits: &Limits) -> Runtime {
     let mut lane = lane.lock();
     let sender = lane.sender();
     let counts = sender.stats();
@@ -171,6 +242,11 @@ fn runtime(lane: &SharedLane<Spool>, stats: &LinkStats) -> Runtime {
         frames: counts.queued,
         frames_acked: counts.acked,
         frames_dropped: counts.dropped() + sender.backlog().dropped(),
+        cadence_stretch: limits.stretch(),
+        cpu_ratio: limits.cpu_ratio(),
+        cpu_max_ratio: limits.config().cpu_max_ratio,
+        memory_max_bytes: limits.config().memory_max_bytes,
+        memory_relieved: limits.relieved(),
         udp_sent_bytes: stats.udp_sent_bytes.load(Ordering::Relaxed),
         udp_received_bytes: stats.udp_received_bytes.load(Ordering::Relaxed),
     }

@@ -10,8 +10,9 @@
 //! - `parse`, `source`: bytes to numbers; held files, keyed entries, the trait of a source.
 //! - sources of the vitals (1 s): `cpu`, `memory`, `numbers`, `pressure`, `disks`, `network`, `netstat`, `tracking`.
 //! - `apart`: a thread for a source that might hang.
-//! - slower sources: `filesystems` with its `prober`, `processes`, `interfaces` and `bonds`, `sockets`, `clock`, `sysfs`,
-//!   `hwmon` and `raid`, `facts` and `diskinfo`, `agent`.
+//! - slower sources: `filesystems` with its `prober`, `processes` with the watch list, `interfaces` and `bonds`, `sockets`,
+//!   `clock`, `sysfs`, `hwmon` and `raid`, `units` over `dbus`, `cgroups`, `facts` and `diskinfo`, `agent`.
+//! - `notices`: what sources see happen.
 //!
 //! Names and labels are node_exporter's. What of its default metrics is absent, and why, stands in
 //! docs/reference/signals.md, which is made from [`REGISTRY`].
@@ -22,8 +23,10 @@
 mod agent;
 mod apart;
 mod bonds;
+mod cgroups;
 mod clock;
 mod cpu;
+mod dbus;
 mod diskinfo;
 mod disks;
 mod facts;
@@ -34,6 +37,7 @@ mod memory;
 mod metric;
 mod netstat;
 mod network;
+mod notices;
 mod numbers;
 mod parse;
 mod pressure;
@@ -49,6 +53,7 @@ mod table;
 #[cfg(test)]
 mod testing;
 mod tracking;
+mod units;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -57,7 +62,11 @@ use std::time::Duration;
 use pitwatch_shared::codec::GroupId;
 
 pub use self::agent::Runtime;
+#[doc(hidden)]
+pub use self::dbus::try_message as try_dbus_message;
 pub use self::metric::Metric;
+pub use self::notices::{Ended, Notice};
+pub use self::processes::{Pattern, WATCHES_MAX, WatchBy, WatchConfig};
 #[doc(hidden)]
 pub use self::sockets::try_answer as try_sockets_answer;
 pub use self::source::{Now, SourceError};
@@ -65,6 +74,8 @@ pub use self::table::{Changes, SERIES_PER_GROUP_MAX, Table};
 
 use self::agent::{Agent, Counts};
 use self::apart::Apart;
+use self::notices::Notices;
+use self::processes::Processes;
 use self::source::{Buffer, Pass, Sink, Source};
 use self::table::Handle;
 
@@ -75,8 +86,12 @@ pub struct SignalsConfig {
     pub cadence: Duration,
     /// Of the top processes.
     pub process_cadence: Duration,
-    /// How many processes by CPU, and how many by memory.
+    /// How many processes by CPU, and how many by memory; half as many by IO, open files and threads.
     pub process_top: usize,
+    /// Whether the top processes' command lines are given, their secrets hidden.
+    pub command_lines: bool,
+    /// The processes to watch.
+    pub watches: Vec<WatchConfig>,
     /// Of filesystems' space.
     pub filesystem_cadence: Duration,
     /// Of interfaces' states.
@@ -85,6 +100,8 @@ pub struct SignalsConfig {
     pub socket_cadence: Duration,
     /// Of sensors, the clock's discipline, RAID.
     pub sensor_cadence: Duration,
+    /// Of systemd's units and the services' control groups.
+    pub service_cadence: Duration,
     /// Of what seldom changes: kernel, distribution.
     pub facts_cadence: Duration,
     /// Of the agent's own counters.
@@ -103,10 +120,13 @@ impl Default for SignalsConfig {
             cadence: Duration::from_secs(1),
             process_cadence: Duration::from_secs(5),
             process_top: 10,
+            command_lines: true,
+            watches: Vec::new(),
             filesystem_cadence: Duration::from_secs(10),
             interface_cadence: Duration::from_secs(10),
             socket_cadence: Duration::from_secs(10),
             sensor_cadence: Duration::from_secs(10),
+            service_cadence: Duration::from_secs(10),
             facts_cadence: Duration::from_secs(60),
             agent_cadence: Duration::from_secs(10),
             proc_root: "/proc".into(),
@@ -132,7 +152,9 @@ pub const AGENT: GroupId = 5;
 pub const SOCKETS: GroupId = 6;
 /// Sensors, the clock's discipline, RAID.
 pub const SENSORS: GroupId = 7;
-const GROUPS: usize = 8;
+/// systemd's units and the services' control groups.
+pub const SERVICES: GroupId = 8;
+const GROUPS: usize = 9;
 
 /// The longest that a gathering of the run loop waits for what is asked elsewhere.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -149,7 +171,7 @@ pub struct Group {
 }
 
 /// Every metric that the agent can give, by the group that gives it.
-pub static REGISTRY: [(GroupId, &[Metric]); 43] = [
+pub static REGISTRY: [(GroupId, &[Metric]); 46] = [
     (VITALS, &cpu::METRICS),
     (VITALS, &memory::MEMINFO),
     (VITALS, &memory::VMSTAT),
@@ -167,6 +189,7 @@ pub static REGISTRY: [(GroupId, &[Metric]); 43] = [
     (VITALS, &cpu::SCHEDSTAT),
     (VITALS, &tracking::CONNTRACK_STAT),
     (PROCESSES, &processes::METRICS),
+    (PROCESSES, &processes::WATCH),
     (FILESYSTEMS, &filesystems::METRICS),
     (INTERFACES, &interfaces::NUMBERS),
     (INTERFACES, &interfaces::TEXTS),
@@ -184,6 +207,8 @@ pub static REGISTRY: [(GroupId, &[Metric]); 43] = [
     (SENSORS, &sysfs::NVME_INFO),
     (SENSORS, &sysfs::SCSI_ERRORS),
     (SENSORS, &raid::METRICS),
+    (SERVICES, &units::METRICS),
+    (SERVICES, &cgroups::METRICS),
     (FACTS, &facts::UNAME),
     (FACTS, &facts::OS),
     (FACTS, &facts::REBOOT),
@@ -206,8 +231,8 @@ pub fn metric(name: &str) -> Option<&'static Metric> {
 struct Failures {
     source: &'static str,
     count: u64,
-    /// The last gathering failed as a whole: it was logged when that began.
-    failing: bool,
+    /// Why the last gathering failed as a whole, if it did: it was logged when that began.
+    failing: Option<String>,
     handle: Handle,
 }
 
@@ -222,15 +247,17 @@ pub struct Signals {
     series: [[Handle; 2]; GROUPS],
     buffer: Buffer,
     patience: Duration,
+    notices: Notices,
 }
 
 impl Signals {
     /// The signals that `config` asks for; every series will carry `labels`. Nothing is read yet.
     #[must_use]
     pub fn new(config: &SignalsConfig, labels: &[(String, String)]) -> Self {
-        let sources = sources(config);
+        let notices = Notices::default();
+        let sources = sources(config, &notices);
         let names = sources.iter().map(|(_, source)| source.name()).chain(["agent"]);
-        let failures = names.map(|source| Failures { source, count: 0, failing: false, handle: Handle::default() });
+        let failures = names.map(|source| Failures { source, count: 0, failing: None, handle: Handle::default() });
         Self {
             groups: groups(config),
             tables: std::array::from_fn(|_| Table::new(labels)),
@@ -240,6 +267,7 @@ impl Signals {
             series: Default::default(),
             buffer: Buffer::new(),
             patience: PATIENCE,
+            notices,
         }
     }
 
@@ -272,6 +300,11 @@ impl Signals {
         self.agent.runtime = Some(runtime);
     }
 
+    /// Takes what sources saw happen since this was last asked, each with its time in milliseconds since the Unix epoch.
+    pub fn take_notices(&mut self) -> Vec<(i64, Notice)> {
+        self.notices.take()
+    }
+
     /// Reads the sources of `group` into its table: one tick. Whatever fails is counted and holds up nothing else.
     ///
     /// # Panics
@@ -302,6 +335,12 @@ impl Signals {
         table
     }
 
+    /// The sources that failed when they were last read, and why.
+    #[must_use]
+    pub fn failing(&self) -> Vec<(&'static str, &str)> {
+        self.failures.iter().filter_map(|failures| Some((failures.source, failures.failing.as_deref()?))).collect()
+    }
+
     /// Of each group its name, its live and its refused series.
     fn group_counts(&self) -> [(&'static str, usize, u64); GROUPS] {
         std::array::from_fn(|at| (self.groups[at].name, self.tables[at].len(), self.tables[at].refused()))
@@ -312,18 +351,28 @@ impl Failures {
     fn note(&mut self, malformed: u64, outcome: Result<(), SourceError>) {
         self.count += malformed + u64::from(outcome.is_err());
         match outcome {
-            Err(error) if !self.failing => {
-                let error: &dyn std::error::Error = &error;
-                tracing::warn!(source = self.source, error, "a source of signals fails; its series end meanwhile");
-                self.failing = true;
+            Err(error) if self.failing.is_none() => {
+                let why = chain(&error);
+                tracing::warn!(source = self.source, "a source of signals fails; its series end meanwhile: {why}");
+                self.failing = Some(why);
             }
-            Ok(()) if self.failing => {
+            Ok(()) if self.failing.take().is_some() => {
                 tracing::info!(source = self.source, "the source of signals is back");
-                self.failing = false;
             }
             _ => {}
         }
     }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &SourceError) -> String {
+    let mut why = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        why += &format!(": {error}");
+        cause = error.source();
+    }
+    why
 }
 
 fn groups(config: &SignalsConfig) -> [Group; GROUPS] {
@@ -337,11 +386,14 @@ fn groups(config: &SignalsConfig) -> [Group; GROUPS] {
         group(AGENT, "agent", config.agent_cadence),
         group(SOCKETS, "sockets", config.socket_cadence),
         group(SENSORS, "sensors", config.sensor_cadence),
+        group(SERVICES, "services", config.service_cadence),
     ]
 }
 
-fn sources(config: &SignalsConfig) -> Vec<(GroupId, Box<dyn Source>)> {
+fn sources(config: &SignalsConfig, notices: &Notices) -> Vec<(GroupId, Box<dyn Source>)> {
     let (proc, sys, root) = (&*config.proc_root, &*config.sys_root, &*config.root);
+    let (top, command_lines) = (config.process_top, config.command_lines);
+    let processes = Processes::new(proc, root, top, command_lines, &config.watches, notices.clone());
     let mut sources: Vec<(GroupId, Box<dyn Source>)> = vec![
         (VITALS, Box::new(cpu::Cpu::new(proc))),
         (VITALS, Box::new(memory::Memory::new(proc))),
@@ -355,7 +407,7 @@ fn sources(config: &SignalsConfig) -> Vec<(GroupId, Box<dyn Source>)> {
         (VITALS, Box::new(numbers::Clock::default())),
         (VITALS, Box::new(cpu::Schedstat::new(proc))),
         (VITALS, Box::new(tracking::ConntrackStat::new(proc))),
-        (PROCESSES, Box::new(Apart::new(processes::Processes::new(proc, config.process_top)))),
+        (PROCESSES, Box::new(Apart::new(processes))),
         (FILESYSTEMS, Box::new(filesystems::Filesystems::new(proc, root, Arc::new(prober::statvfs)))),
         (INTERFACES, Box::new(Apart::new(interfaces::Interfaces::new(sys)))),
         (INTERFACES, Box::new(bonds::Bonds::new(sys))),
@@ -365,6 +417,8 @@ fn sources(config: &SignalsConfig) -> Vec<(GroupId, Box<dyn Source>)> {
         (SENSORS, Box::new(clock::ClockSources::new(sys))),
         (SENSORS, Box::new(raid::Raid::new(proc))),
         (SENSORS, Box::new(Apart::new(hwmon::Hwmon::new(sys)))),
+        (SERVICES, Box::new(Apart::new(units::Units::new(root, notices.clone())))),
+        (SERVICES, Box::new(cgroups::Cgroups::new(sys))),
         (FACTS, Box::new(facts::Uname::default())),
         (FACTS, Box::new(facts::Os::new(root))),
         (FACTS, Box::new(facts::Reboot::new(root))),

@@ -21,6 +21,7 @@ mod redact;
 mod stat;
 mod watch;
 
+use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
 
 use rustix::fd::OwnedFd;
@@ -28,7 +29,6 @@ use rustix::fs::{Mode, OFlags, RawDir, SeekFrom};
 use rustix::io::Errno;
 
 use self::stat::{STAT_BYTES, Stat, TEXT_BYTES, parse_stat};
-pub use self::watch::{Pattern, WatchBy, WatchConfig};
 use self::watch::Watches;
 use super::cpu::TICKS_PER_SEC;
 use super::metric::Metric;
@@ -37,8 +37,8 @@ use super::parse;
 use super::source::{Pass, Sink, Source, SourceError};
 use super::table::Handle;
 
-pub use self::watch::WATCHES_MAX;
 pub(super) use self::watch::METRICS as WATCH;
+pub use self::watch::{Pattern, WATCHES_MAX, WatchBy, WatchConfig};
 
 /// Most processes looked at; more are not, and counted as an error.
 const PROCESSES_MAX: usize = 100_000;
@@ -266,7 +266,7 @@ impl Processes {
             let mut buffer = [0; STAT_BYTES];
             match stat::read(dir, pid, "stat", &mut buffer) {
                 Ok(Some(text)) => match parse_stat(text) {
-                    Some(stat) => self.next.push(look.process(pid, before, &stat, &mut self.watches)),
+                    Some(stat) => self.next.push(look.process(pid, before, &stat, &self.watches)),
                     None => sink.malformed += 1,
                 },
                 // It ended meanwhile.
@@ -337,7 +337,7 @@ struct Look<'d> {
 
 impl Look<'_> {
     /// A process by its stat, against what was read of it before.
-    fn process(&self, pid: u32, before: Option<Process>, stat: &Stat<'_>, watches: &mut Watches) -> Process {
+    fn process(&self, pid: u32, before: Option<Process>, stat: &Stat<'_>, watches: &Watches) -> Process {
         let before = before.filter(|process| process.start_ticks == stat.start_ticks);
         let (used_ticks, over_ms) = match before {
             Some(process) => {

@@ -60,9 +60,11 @@ when it is back.
 fn processes_note() -> String {
     format!(
         "\
-A process has series when it is among the first `process_top` by CPU or by memory, and keeps them until it has been
-outside of both for {HOLD_PASSES} passes, or ended. At most {TRACKED_PER_TOP} × `process_top` processes have series at
+A process has series when it is among the first `process_top` by CPU or by memory, or among half as many by IO, open
+files or threads, and keeps them until it has been outside of all for {HOLD_PASSES} passes, or ended. At most {TRACKED_PER_TOP} × `process_top` processes have series at
 once. A process that used no CPU lately is looked at every {IDLE_EVERY_PASSES} passes only.
+IO of other users' processes needs the right to look at them (CAP_SYS_PTRACE). A watch of agent.toml (`[watch.NAME]`)
+has its series always; what it uses is given while it runs.
 "
     )
 }

@@ -174,6 +174,34 @@ fn groups_are_numbered_by_their_place() {
     assert!(REGISTRY.iter().all(|(group, _)| usize::from(*group) < GROUPS));
 }
 
+/// A pipe that nobody writes to: whoever opens it to read never comes back.
+fn hanging(path: &Path) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+#[test]
+fn sources_that_hang_delay_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    hanging(&dir.path().join("class/hwmon/hwmon0/temp1_input"));
+    hanging(&dir.path().join("class/net/eth0/speed"));
+    hanging(&dir.path().join("class/thermal/thermal_zone0/temp"));
+    let config = SignalsConfig { sys_root: dir.path().to_owned(), ..Default::default() };
+    let mut signals = Signals::new(&config, &[]);
+    let mut now = Now::read();
+    for round in 0..3 {
+        now.monotonic += Duration::from_secs(10);
+        let sensors = signals.gather(SENSORS, now);
+        assert!(sum(sensors, "node_timex_tick_seconds", &[]) > 0.0, "round {round}");
+        let interfaces = signals.gather(INTERFACES, now);
+        assert!(interfaces.live().all(|def| def.labels.metric() != "node_network_speed_bytes"));
+        assert!(signals.gather(VITALS, now).len() > 100);
+        let late: Vec<_> = signals.failing().into_iter().map(|(source, _)| source).collect();
+        let expected = ["hwmon", "interfaces", "sensors"];
+        assert!(round == 0 || expected.iter().all(|source| late.contains(source)), "round {round}: {late:?}");
+    }
+}
+
 /// A host of its own, captured: every file of the vitals.
 const CAPTURED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/proc");
 

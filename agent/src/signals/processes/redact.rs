@@ -13,15 +13,35 @@ pub(super) const COMMAND_MAX_BYTES: usize = 256;
 const HIDDEN: &str = "***";
 /// Parts of names whose values are secrets.
 const SECRET_NAMES: [&str; 14] = [
-    "password", "passwd", "passphrase", "pwd", "secret", "token", "apikey", "api-key", "api_key", "credential", "auth",
-    "cookie", "private", "access-key",
+    "password",
+    "passwd",
+    "passphrase",
+    "pwd",
+    "secret",
+    "token",
+    "apikey",
+    "api-key",
+    "api_key",
+    "credential",
+    "auth",
+    "cookie",
+    "private",
+    "access-key",
 ];
 /// Ends of names whose values are secrets: as parts they are in too many others.
 const SECRET_ENDS: [&str; 3] = ["pass", "key", "dsn"];
 /// Options whose value is a secret, by the program that has them: its name's beginning.
 const SECRET_OPTIONS: [(&str, &str); 10] = [
-    ("mysql", "-p"), ("mariadb", "-p"), ("mongo", "-p"), ("sshpass", "-p"), ("redis-cli", "-a"), ("curl", "-u"),
-    ("wget", "-u"), ("ldap", "-w"), ("openssl", "-k"), ("vault", "-t"),
+    ("mysql", "-p"),
+    ("mariadb", "-p"),
+    ("mongo", "-p"),
+    ("sshpass", "-p"),
+    ("redis-cli", "-a"),
+    ("curl", "-u"),
+    ("wget", "-u"),
+    ("ldap", "-w"),
+    ("openssl", "-k"),
+    ("vault", "-t"),
 ];
 /// Beginnings of keys that are known by their form.
 const KEY_FORMS: [&str; 11] =
@@ -122,7 +142,8 @@ fn redacted(argument: &str) -> String {
 }
 
 fn is_separator(c: char) -> bool {
-    c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '&' | '?' | ';' | ',' | '{' | '}' | '(' | ')' | '[' | ']' | '<' | '>')
+    c.is_whitespace()
+        || matches!(c, '"' | '\'' | '`' | '&' | '?' | ';' | ',' | '{' | '}' | '(' | ')' | '[' | ']' | '<' | '>')
 }
 
 /// What may be shown of a URL with a login, and where its `@` is: `https://user:` of `https://user:pass@host/`.

@@ -32,12 +32,7 @@ pub(super) struct Stat<'b> {
 }
 
 /// The text of a file of a process; `None` if the process ended.
-pub(super) fn read<'b>(
-    dir: &OwnedFd,
-    pid: u32,
-    file: &str,
-    buffer: &'b mut [u8],
-) -> Result<Option<&'b [u8]>, Errno> {
+pub(super) fn read<'b>(dir: &OwnedFd, pid: u32, file: &str, buffer: &'b mut [u8]) -> Result<Option<&'b [u8]>, Errno> {
     let mut path = [0; PATH_BYTES];
     let path = path_of(pid, file, &mut path);
     let ended = |error| if matches!(error, Errno::NOENT | Errno::SRCH) { Ok(None) } else { Err(error) };
@@ -155,7 +150,8 @@ mod tests {
 
     #[test]
     fn io_is_what_reached_the_disks() {
-        let text = b"rchar: 9\nwchar: 8\nsyscr: 7\nsyscw: 6\nread_bytes: 4096\nwrite_bytes: 512\ncancelled_write_bytes: 1\n";
+        let text =
+            b"rchar: 9\nwchar: 8\nsyscr: 7\nsyscw: 6\nread_bytes: 4096\nwrite_bytes: 512\ncancelled_write_bytes: 1\n";
         assert_eq!(parse_io(text), Some(4608));
         assert_eq!(parse_io(b"read_bytes: 1\nwrite_bytes: x\n"), None);
         assert_eq!(parse_io(b"read_bytes: 18446744073709551615\nwrite_bytes: 1\n"), None);

@@ -136,10 +136,7 @@ fn an_idle_process_is_read_in_turn_only() {
 fn hostile_names_are_names_only() {
     let mut bench = bench(5);
     put(&bench, 10, "a) S 1 (b", 0, 3);
-    bench.file(
-        "11/stat",
-        &[b"11 (\xff\x1b[2J) S ".to_vec(), stat("x", 0, 1, 2).into_bytes()[9..].to_vec()].concat(),
-    );
+    bench.file("11/stat", &[b"11 (\xff\x1b[2J) S ".to_vec(), stat("x", 0, 1, 2).into_bytes()[9..].to_vec()].concat());
     bench.file("12/stat", b"12 (unclosed S 1 2 3");
     bench.file("13/stat", b"");
     std::fs::create_dir_all(bench.path("14")).unwrap();
@@ -151,7 +148,8 @@ fn hostile_names_are_names_only() {
 #[test]
 fn a_real_burner_is_found() {
     let mut burner = std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
-    let mut bench = Bench::new(|_| Box::new(Processes::new(Path::new("/proc"), Path::new("/"), 10, true, &[], Notices::default())));
+    let mut bench =
+        Bench::new(|_| Box::new(Processes::new(Path::new("/proc"), Path::new("/"), 10, true, &[], Notices::default())));
     let mut found = None;
     for _ in 0..100 {
         bench.tick_after(Duration::from_millis(200)).unwrap();

@@ -211,9 +211,8 @@ impl Watches {
 impl Watch {
     /// Brings the members up to date.
     fn follow(&mut self, running: impl Iterator<Item = Process> + Clone, first: bool, ts_ms: i64, notices: &Notices) {
-        let is = |member: &Member, process: &Process| {
-            (member.pid, member.start_ticks) == (process.pid, process.start_ticks)
-        };
+        let is =
+            |member: &Member, process: &Process| (member.pid, member.start_ticks) == (process.pid, process.start_ticks);
         let (kept, gone): (Vec<_>, Vec<_>) =
             self.members.drain(..).partition(|member| running.clone().any(|process| is(member, &process)));
         let survived = !kept.is_empty();
@@ -259,7 +258,9 @@ impl Watch {
 
     fn set<'p>(&mut self, running: impl Iterator<Item = &'p Process> + Clone, pass: &mut Pass<'_>) {
         let count = running.clone().count();
-        let sum = |at: usize| running.clone().map(|process| process.amounts[at]).filter(|amount| !amount.is_nan()).sum();
+        let sum = |at: usize| {
+            running.clone().map(|process| process.amounts[at]).filter(|amount| !amount.is_nan()).sum::<f64>()
+        };
         let oldest = running.clone().map(|process| process.start_ticks).min();
         let up_secs = clock_gettime(ClockId::Boottime).tv_sec as f64;
         let age = oldest.map_or(0.0, |ticks| (up_secs - ticks as f64 / TICKS_PER_SEC).max(0.0));
@@ -336,7 +337,8 @@ mod tests {
         put(&bench, 14, "web", 1);
         bench.file("run/web.pid", b"14\n");
         pass(&mut bench);
-        let instances = |bench: &Bench| ["long", "lobby", "db", "web", "none"].map(|name| value(bench, "instances", name));
+        let instances =
+            |bench: &Bench| ["long", "lobby", "db", "web", "none"].map(|name| value(bench, "instances", name));
         assert_eq!(instances(&bench), [Some(1.0), Some(1.0), Some(2.0), Some(1.0), Some(0.0)]);
         assert_eq!(value(&bench, "threads", "db"), Some(4.0));
         assert_eq!((value(&bench, "up", "none"), value(&bench, "age_seconds", "none")), (Some(0.0), None));
@@ -376,7 +378,8 @@ mod tests {
 
     #[test]
     fn a_wait_status_says_how_it_ended() {
-        let ends = [(Some(0), false), (Some(3 << 8), false), (Some(11 | 0x80), false), (Some(9), false), (Some(9), true)];
+        let ends =
+            [(Some(0), false), (Some(3 << 8), false), (Some(11 | 0x80), false), (Some(9), false), (Some(9), true)];
         let expected =
             [Ended::Quietly, Ended::WithStatus(3), Ended::BySignal(11), Ended::BySignal(9), Ended::OutOfMemory];
         assert_eq!(ends.map(|(status, oom)| ended(status, oom)), expected);
@@ -388,7 +391,10 @@ mod tests {
     fn real_processes_are_followed_to_their_ends() {
         let marks = ["quiet", "broken", "killed"];
         let watches = marks.map(|mark| {
-            watch(mark, WatchBy::Command(Pattern::new(&format!("pitwatch-watch-{mark}-{}$", std::process::id())).unwrap()))
+            watch(
+                mark,
+                WatchBy::Command(Pattern::new(&format!("pitwatch-watch-{mark}-{}$", std::process::id())).unwrap()),
+            )
         });
         let notices = Notices::default();
         let given = notices.clone();
