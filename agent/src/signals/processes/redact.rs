@@ -116,9 +116,11 @@ fn redacted(argument: &str) -> String {
             hide_next = false;
             continue;
         }
+        let is_scheme = word.eq_ignore_ascii_case("bearer") || word.eq_ignore_ascii_case("basic");
         if hide_next || looks_like_a_key(word) {
             out.push_str(HIDDEN);
-            hide_next = false;
+            // `Authorization: Bearer x`: the secret is still to come.
+            hide_next = is_scheme;
         } else if let Some((name, value)) = word.split_once([':', '=']) {
             let sign = &word[name.len()..=name.len()];
             out.push_str(name);
@@ -132,7 +134,7 @@ fn redacted(argument: &str) -> String {
             }
         } else {
             // `"password" : "x"`, `Authorization Bearer x`.
-            hide_next = word.eq_ignore_ascii_case("bearer") || word.eq_ignore_ascii_case("basic");
+            hide_next = is_scheme;
             hide_next |= names_a_secret(word) && tail.trim_start_matches(['"', '\'', ' ']).starts_with([':', '=']);
             out.push_str(word);
         }
