@@ -115,7 +115,7 @@ async fn gather(
         signals.groups().iter().map(|group| GroupClock::new(group.id, group.cadence)).collect();
     let mut upkeep = Upkeep::default();
     loop {
-        let Some(next) = clocks.iter().map(|clock| clock.due).min() else { return None };
+        let next = clocks.iter().map(|clock| clock.due).min()?;
         tokio::time::sleep_until(next.into()).await;
         for clock in clocks.iter_mut().filter(|clock| clock.due <= Instant::now()) {
             clock.advance(guard.limits.stretch());

@@ -114,9 +114,8 @@ impl Array {
     }
 
     fn read(&mut self, line: &[u8]) {
-        let mut words = parse::words(line).peekable();
         let mut before: &[u8] = b"";
-        while let Some(word) = words.next() {
+        for word in parse::words(line) {
             if word == b"blocks" {
                 self.blocks = parse::whole(before);
             }

@@ -27,8 +27,20 @@ const WARM_UP: Duration = Duration::from_secs(20);
 /// The agent counts its UDP bytes every 5 s and sends the count every 10 s.
 const COUNTED_WITHIN: Duration = Duration::from_secs(25);
 const COLLECTD_PLUGINS: [&str; 14] = [
-    "cpu", "memory", "swap", "disk", "interface", "load", "df", "processes", "vmem", "protocols", "entropy", "uptime",
-    "contextswitch", "conntrack",
+    "cpu",
+    "memory",
+    "swap",
+    "disk",
+    "interface",
+    "load",
+    "df",
+    "processes",
+    "vmem",
+    "protocols",
+    "entropy",
+    "uptime",
+    "contextswitch",
+    "conntrack",
 ];
 
 /// The agent and its peers at work on this host; prints a table.
@@ -122,7 +134,8 @@ fn bench(arguments: &Arguments) -> anyhow::Result<()> {
     }
     std::thread::sleep(Duration::from_secs(arguments.seconds));
     wait_for_count(&ways[0])?;
-    let mut table = Table::new(&["", "CPU, % of a core", "RSS, MiB", "wire, B/s", "samples/s", "B a sample", "binary, MiB"]);
+    let mut table =
+        Table::new(&["", "CPU, % of a core", "RSS, MiB", "wire, B/s", "samples/s", "B a sample", "binary, MiB"]);
     for (way, (then, before)) in ways.iter().zip(before) {
         let after = way.used()?;
         let secs = then.elapsed().as_secs_f64();
@@ -177,7 +190,8 @@ fn pitwatch(dir: &Path, collector: &Collector, program: &Path) -> anyhow::Result
     let api = collector.api()?;
     let sent = move || {
         let of_agent = |name: &str| value(&api, &format!("{name}{{instance={NAME:?}}}"));
-        let bytes = of_agent("pitwatch_agent_udp_sent_bytes_total") + of_agent("pitwatch_agent_udp_received_bytes_total");
+        let bytes =
+            of_agent("pitwatch_agent_udp_sent_bytes_total") + of_agent("pitwatch_agent_udp_received_bytes_total");
         (bytes, of_agent("pitwatch_collector_agent_samples_total"))
     };
     Ok(Way {

@@ -37,7 +37,8 @@ fn once() -> anyhow::Result<BTreeMap<String, f64>> {
 
 /// The one series of a metric with this text among its labels.
 fn value(of: &BTreeMap<String, f64>, metric: &str, label: &str) -> anyhow::Result<f64> {
-    let mut found = of.iter().filter(|(series, _)| series.starts_with(&format!("{metric}{{")) && series.contains(label));
+    let mut found =
+        of.iter().filter(|(series, _)| series.starts_with(&format!("{metric}{{")) && series.contains(label));
     let (_, value) = found.next().with_context(|| format!("no {metric} with {label}"))?;
     anyhow::ensure!(found.next().is_none(), "several {metric} with {label}");
     Ok(*value)
@@ -89,7 +90,8 @@ fn a_filesystem_that_fills_and_turns_read_only_is_seen() -> anyhow::Result<()> {
     fs::write(Path::new(&disk.point).join("fill"), vec![7; WRITTEN_BYTES])?;
     run("sync", &["-f", &disk.point])?;
     let after = once()?;
-    let (was, is) = (value(&before, "node_filesystem_avail_bytes", &mark)?, value(&after, "node_filesystem_avail_bytes", &mark)?);
+    let (was, is) =
+        (value(&before, "node_filesystem_avail_bytes", &mark)?, value(&after, "node_filesystem_avail_bytes", &mark)?);
     let less = was - is;
     anyhow::ensure!((less - WRITTEN_BYTES as f64).abs() < 1e6, "{less} bytes less than before");
     let files = |of| value(of, "node_filesystem_files_free", &mark);

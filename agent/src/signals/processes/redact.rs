@@ -117,7 +117,10 @@ fn redacted(argument: &str) -> String {
             continue;
         }
         let is_scheme = word.eq_ignore_ascii_case("bearer") || word.eq_ignore_ascii_case("basic");
-        if hide_next || looks_like_a_key(word) {
+        if hide_next && matches!(word, ":" | "=") {
+            // `"password":"x"` and `password = x`: the sign stands between.
+            out.push_str(word);
+        } else if hide_next || looks_like_a_key(word) {
             out.push_str(HIDDEN);
             // `Authorization: Bearer x`: the secret is still to come.
             hide_next = is_scheme;

@@ -194,7 +194,7 @@ impl Watches {
             let watch = &mut self.list[at];
             watch.follow(now_running().copied(), self.first, pass.now.ts_ms, &self.notices);
             watch.tell_ends(now_running().count(), self.since_oom <= ENDING_PASSES, pass.now.ts_ms, &self.notices);
-            watch.set(now_running(), pass);
+            watch.set(&now_running(), pass);
         }
         self.first = false;
     }
@@ -256,7 +256,7 @@ impl Watch {
         });
     }
 
-    fn set<'p>(&mut self, running: impl Iterator<Item = &'p Process> + Clone, pass: &mut Pass<'_>) {
+    fn set<'p>(&mut self, running: &(impl Iterator<Item = &'p Process> + Clone), pass: &mut Pass<'_>) {
         let count = running.clone().count();
         let sum = |at: usize| {
             running.clone().map(|process| process.amounts[at]).filter(|amount| !amount.is_nan()).sum::<f64>()
