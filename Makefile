@@ -7,7 +7,7 @@ FEATURES := --features pitwatch-collector/sled
 UI := collector/ui
 UI_SOURCES := $(shell git ls-files $(UI) 2>/dev/null || find $(UI)/src -type f)
 PACKAGES := chromium fonts-dejavu-core prometheus prometheus-alertmanager prometheus-node-exporter victoria-metrics strace iproute2 \
-	python3-venv
+	python3-venv dbus e2fsprogs mount util-linux
 # From PyPI, into target/.
 SCHEMATHESIS := schemathesis==4.32.5
 
@@ -69,8 +69,10 @@ deny: ## licences, duplicate and banned crates; advisories where their database 
 mutants: ## plants bugs in a copy and expects the simulation to catch each
 	tests/mutants/run.sh
 
-bench: ## figures of docs/benchmarks, on this machine
+bench: PACKAGES := prometheus-node-exporter victoria-metrics collectd-core netdata-core
+bench: packages ## figures of docs/benchmarks, on this machine
 	$(CARGO) build --release --workspace --bins
+	$(CARGO) build --release -p pitwatch-agent --example gather_cost
 	tests/bench.sh
 
 bench-peers: PACKAGES := victoria-metrics prometheus

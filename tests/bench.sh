@@ -21,6 +21,16 @@ else
   echo "(not the packaged agent: cargo build --profile dist -p pitwatch-agent makes it)"
   "$bin/pitwatch-wire" --seconds "$secs" --blocks
 fi
+echo "## The agent beside node_exporter, vmagent, collectd and netdata"
+agent="$bin/pitwatch-agent"
+[ -x target/dist/pitwatch-agent ] && agent=target/dist/pitwatch-agent
+"$bin/pitwatch-cost" --seconds "$secs" --agent "$agent"
+echo "## Gathering, on a host of 2,000 processes and 200 mounts (in namespaces of its own, as root)"
+mounts=$(mktemp -d)
+unshare --mount --pid --fork --mount-proc sh -c '
+  for i in $(seq 200); do mkdir "$0/$i"; mount -t tmpfs -o size=64k none "$0/$i"; done
+  "$1/examples/gather_cost" 1000 2000; for i in $(seq 200); do umount "$0/$i"; done' "$mounts" "$bin" || echo "(no namespaces)"
+rm -r "$mounts"
 echo "## Breach to webhook"
 "$bin/pitwatch-latency" --breaches "${BREACHES:-200}"
 echo "## Fleet: connections"

@@ -103,6 +103,8 @@ fn main() -> std::io::Result<()> {
     let processes = numbers.next().unwrap_or(2000_u32);
 
     let mut signals = Signals::new(&SignalsConfig::default(), &[("job".to_owned(), "node".to_owned())]);
+    // Sources on threads of their own are waited for, so that what they use is in the figures.
+    signals.be_patient(Duration::from_secs(10));
     let groups = signals.groups().to_vec();
     println!("{:12} {:>8} {:>12} {:>12} {:>10}", "group", "series", "CPU us/tick", "allocs/tick", "% of core");
     let mut sum = 0.0;

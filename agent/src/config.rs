@@ -7,6 +7,8 @@
 //! It owns the keys and their limits; how a file is read and a mistake is placed is
 //! [`pitwatch_shared::settings`]' matter.
 
+mod watch;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -21,6 +23,7 @@ pub use pitwatch_shared::settings::Problem;
 use pitwatch_shared::settings::{Reader, Section, lines};
 
 use crate::apps::{self, AppsConfig};
+use crate::limits::LimitsConfig;
 use crate::signals::{REGISTRY, SignalsConfig};
 
 /// Largest file read, in bytes.
@@ -28,13 +31,16 @@ const FILE_MAX_BYTES: u64 = 1024 * 1024;
 /// Most labels of the host's own.
 const HOST_LABELS_MAX: usize = 32;
 /// The longest cadence: PromQL looks back 5 minutes for a value, so that a slower series would come and go.
-const CADENCE_MAX: Duration = Duration::from_secs(4 * 60);
+pub(crate) const CADENCE_MAX: Duration = Duration::from_secs(4 * 60);
 const VITALS_CADENCE_MIN: Duration = Duration::from_millis(100);
 /// The shortest cadence of what is dear to gather.
 const CADENCE_MIN: Duration = Duration::from_secs(1);
 const PROCESS_TOP_MAX: u64 = 100;
 const MIB: u64 = 1024 * 1024;
 const QUEUE_MEMORY_RANGE_BYTES: (u64, u64) = (MIB, 1024 * MIB);
+const CPU_PERCENT_MAX: u64 = 100;
+/// Less than its least and the agent would not get far.
+const LIMIT_MEMORY_RANGE_BYTES: (u64, u64) = (12 * MIB, 4096 * MIB);
 const SPOOL_RANGE_BYTES: (u64, u64) = (MIB, 1024 * 1024 * MIB);
 const SPOOL_AGE_RANGE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(30 * 24 * 3600));
 
@@ -55,6 +61,8 @@ pub struct Config {
     pub apps: AppsConfig,
     /// What is kept while the collector is away.
     pub queue: QueueConfig,
+    /// What the agent itself may use.
+    pub limits: LimitsConfig,
     /// How much is logged.
     pub log_level: tracing::Level,
 }
@@ -178,9 +186,11 @@ impl Config {
         let collector = given.over(&mut top, "collector", "PITWATCH_AGENT_COLLECTOR", COLLECTOR, parse_address);
         let data_dir = given.over(&mut top, "data_dir", "PITWATCH_AGENT_DATA_DIR", DATA_DIR, parse_dir);
         let labels = labels(top.table(&mut reader, "labels"), &mut reader);
-        let signals = signals(top.table(&mut reader, "signals"), &mut reader);
+        let mut signals = signals(top.table(&mut reader, "signals"), &mut reader);
+        signals.watches = watch::watches(top.table(&mut reader, "watch"), &mut reader);
         let apps = apps::config::read(&mut top, &mut reader);
         let queue = queue(top.table(&mut reader, "queue"), &mut reader);
+        let limits = limits(top.table(&mut reader, "limits"), &mut reader);
         let log_level = log_level(top.table(&mut reader, "log"), &mut reader);
         top.end(&mut reader);
         let name = match name {
@@ -199,6 +209,7 @@ impl Config {
                 signals,
                 apps,
                 queue,
+                limits,
                 log_level,
             }),
             _ => {
@@ -383,6 +394,9 @@ fn signals(mut section: Section<'_>, reader: &mut Reader<'_>) -> SignalsConfig {
         ("process_cadence", &mut config.process_cadence, dear),
         ("filesystem_cadence", &mut config.filesystem_cadence, dear),
         ("interface_cadence", &mut config.interface_cadence, dear),
+        ("socket_cadence", &mut config.socket_cadence, dear),
+        ("sensor_cadence", &mut config.sensor_cadence, dear),
+        ("service_cadence", &mut config.service_cadence, dear),
         ("facts_cadence", &mut config.facts_cadence, dear),
     ] {
         *cadence = section.duration(reader, key, range).unwrap_or(*cadence);
@@ -390,6 +404,7 @@ fn signals(mut section: Section<'_>, reader: &mut Reader<'_>) -> SignalsConfig {
     if let Some(top) = section.number(reader, "process_top", 0..PROCESS_TOP_MAX + 1) {
         config.process_top = top as usize;
     }
+    config.command_lines = section.flag(reader, "command_lines").unwrap_or(config.command_lines);
     section.end(reader);
     config
 }
@@ -404,6 +419,17 @@ fn queue(mut section: Section<'_>, reader: &mut Reader<'_>) -> QueueConfig {
         memory_max_bytes: memory.unwrap_or(config.memory_max_bytes),
         spool_max_bytes: spool.unwrap_or(config.spool_max_bytes),
         spool_max_age: age.unwrap_or(config.spool_max_age),
+    }
+}
+
+fn limits(mut section: Section<'_>, reader: &mut Reader<'_>) -> LimitsConfig {
+    let config = LimitsConfig::default();
+    let percent = section.number(reader, "cpu_max_percent", 1..CPU_PERCENT_MAX + 1);
+    let memory = section.bytes(reader, "memory_max", LIMIT_MEMORY_RANGE_BYTES);
+    section.end(reader);
+    LimitsConfig {
+        cpu_max_ratio: percent.map_or(config.cpu_max_ratio, |percent| percent as f64 / 100.0),
+        memory_max_bytes: memory.unwrap_or(config.memory_max_bytes),
     }
 }
 

@@ -5,14 +5,15 @@
 //! - [`lane`]: happenings in, numbered frames out, bounded in rate.
 //! - [`watch`]: what is looked at every second: `kernel` (its log and its OOM counter), `mounts`, `boot` (restarts and clock
 //!   steps).
+//! - `noticed`: what sources of signals saw, watched processes and units, as happenings.
 //!
-//! What it leaves to others: watched processes and units (`signals` sees their transitions), the wire
-//! ([`pitwatch_shared::events`]).
+//! What it leaves to others: the wire ([`pitwatch_shared::events`]).
 
 mod boot;
 mod kernel;
 pub mod lane;
 mod mounts;
+pub(crate) mod noticed;
 pub mod watch;
 
 use pitwatch_shared::events::Severity;

@@ -71,6 +71,7 @@ mod tests {
     fn whole_host() -> Vec<u8> {
         let labels = [("job".to_owned(), "node".to_owned()), ("role".to_owned(), "a \"b\"\\\n".to_owned())];
         let mut signals = Signals::new(&SignalsConfig::default(), &labels);
+        signals.be_patient(Duration::from_secs(30));
         let mut out = Vec::new();
         for _ in 0..2 {
             for group in 0..signals.groups().len() as u16 {

@@ -9,14 +9,18 @@
 //! - [`apps`]: signals of applications: endpoints, text files, StatsD.
 //! - [`config`]: agent.toml, as written and as checked; [`reload`]: when it changes.
 //! - [`signals`]: what is read of this host, how often, and the series that come of it.
+//! - [`limits`]: what the agent itself may use.
 //! - [`exposition`]: the text format, for `once`.
+//! - [`doctor`]: what cannot be read here, and how to allow it.
 
 pub mod apps;
 pub mod config;
+pub mod doctor;
 pub mod events;
 pub mod exposition;
 pub mod identity;
 pub mod lane;
+pub mod limits;
 pub mod link;
 pub mod notify;
 pub mod reload;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use pitwatch_agent::config::Config;
+use pitwatch_agent::doctor;
 use pitwatch_agent::exposition;
 use pitwatch_agent::link::enroll::enroll;
 use pitwatch_agent::reload::Reloader;
@@ -20,6 +21,8 @@ use tokio::sync::watch;
 
 /// Between the two looks of `once`: processes' shares of a CPU need two. Milliseconds.
 const ONCE_PAUSE_MS: u64 = 500;
+/// How long `once` waits for what may hang, each time.
+const ONCE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Gathers this host's signals and delivers them to a Pitwatch collector.
 #[derive(Debug, Parser)]
@@ -56,6 +59,13 @@ enum Command {
         #[command(flatten)]
         file: ConfigFile,
     },
+    /// Say what the agent cannot read on this host, and how to allow it; status 1 if something is missing.
+    #[command(after_help = "Run it as the agent's own user, or as root to see what the host has at all.")]
+    Doctor {
+        /// The configuration file, if there is one.
+        #[arg(long, value_name = "FILE", env = "PITWATCH_AGENT_CONFIG")]
+        config: Option<PathBuf>,
+    },
     /// Gather every signal once and print it in the Prometheus text format.
     Once {
         /// Labels, cadences and roots are taken from here if it is given.
@@ -73,7 +83,7 @@ struct ConfigFile {
 
 fn main() -> ExitCode {
     match act(Arguments::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -81,9 +91,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn act(command: Command) -> anyhow::Result<()> {
+fn act(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Enroll { collector, token, name, file } => enrol(collector.as_deref(), &token, name.as_deref(), &file),
+        Command::Enroll { collector, token, name, file } => {
+            enrol(collector.as_deref(), &token, name.as_deref(), &file)?;
+        }
         Command::Run { file } => {
             let config = Config::load(&file.config)?;
             tracing_subscriber::fmt().with_max_level(config.log_level).with_writer(io::stderr).with_ansi(false).init();
@@ -98,15 +110,26 @@ fn act(command: Command) -> anyhow::Result<()> {
                 let (reloader, config) = Reloader::start(&file.config, config, wanted, Now::read().ts_ms);
                 run::run(config, reloader, stopped).await
             })?;
-            Ok(())
         }
         Command::CheckConfig { file } => {
             let config = Config::load(&file.config)?;
             println!("{}: good (agent {}, collector {})", file.config.display(), config.name, config.collector);
-            Ok(())
         }
-        Command::Once { config } => once(config),
+        Command::Doctor { config } => return examine(config),
+        Command::Once { config } => once(config)?,
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn examine(config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    let config = config.map(|path| Config::load(&path)).transpose()?;
+    let findings = doctor::examine(config.as_ref());
+    let missing = findings.iter().filter(|finding| matches!(finding.state, doctor::State::Missing { .. })).count();
+    for finding in &findings {
+        println!("{finding}");
+    }
+    println!("{} checks, {missing} missing", findings.len());
+    Ok(if missing == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn enrol(collector: Option<&str>, token: &str, name: Option<&str>, file: &ConfigFile) -> anyhow::Result<()> {
@@ -134,6 +157,7 @@ fn once(config: Option<PathBuf>) -> anyhow::Result<()> {
         None => (SignalsConfig::default(), vec![("job".to_owned(), "node".to_owned())]),
     };
     let mut signals = Signals::new(&config, &labels);
+    signals.be_patient(ONCE_PATIENCE);
     for round in 0..2 {
         if round > 0 {
             std::thread::sleep(Duration::from_millis(ONCE_PAUSE_MS));

@@ -10,16 +10,18 @@ use std::time::{Duration, Instant};
 use pitwatch_disk::RealDisk;
 use pitwatch_shared::codec::{GroupId, SeriesDef};
 use pitwatch_shared::delivery::{Backlog, Sender, SenderLimits};
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::apps::Apps;
-use crate::config::Config;
+use crate::config::{CADENCE_MAX, Config};
 use crate::events::watch::LOOK_EVERY;
-use crate::events::{EventsLane, Happening, Watch};
+use crate::events::{EventKind, EventsLane, Happening, Watch, noticed};
 use crate::identity::{Identity, IdentityError};
 use crate::lane::{MetricsLane, Queue, Schema, SchemaChange};
+use crate::limits::{self, Limits, Verdict};
 use crate::link::{self, Lanes, LinkConfig, LinkStats, SharedLane};
 use crate::notify::Notifier;
 use crate::reload::{Central, Look, ReloadCounts, Reloader};
@@ -53,6 +55,17 @@ pub enum RunError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The agent uses more memory than it may, whatever it gives up.
+    #[error(
+        "the agent uses {used_bytes} bytes of memory, over its limit of {max_bytes}: it ends, to be started anew; \
+         if this comes again, raise memory_max in [limits] or watch less"
+    )]
+    Memory {
+        /// What it uses.
+        used_bytes: u64,
+        /// `memory_max`.
+        max_bytes: u64,
+    },
 }
 
 /// Runs until `stop`; then keeps on disk what was not acknowledged. `reloader` says when the configuration is another.
@@ -70,6 +83,7 @@ pub async fn run(mut config: Config, mut reloader: Reloader, mut stop: watch::Re
     let central = reloader.central();
     let mut link = LinkTask::start(&config, &central, identity, &lanes, &stats);
     notifier.ready("gathering");
+    let mut over = None;
     loop {
         let gathered = Gathered {
             signals: Signals::new(&config.signals, &config.labels),
@@ -79,6 +93,13 @@ pub async fn run(mut config: Config, mut reloader: Reloader, mut stop: watch::Re
         let next = tokio::select! {
             next = gather(gathered, looks, &lanes, &stats, &config) => next,
             _ = stop.wait_for(|stop| *stop) => break,
+        };
+        let next = match next {
+            Ok(next) => next,
+            Err(error) => {
+                over = Some(error);
+                break;
+            }
         };
         // The series begin anew, and with them the chain.
         lanes.metrics.lock().sender().break_chain();
@@ -100,7 +121,7 @@ pub async fn run(mut config: Config, mut reloader: Reloader, mut stop: watch::Re
         Ok(()) => info!(frames, "stopped; what was not acknowledged is on disk"),
         Err(error) => error!(frames, "stopped, but frames could not be kept on disk: {error}"),
     }
-    Ok(())
+    over.map_or(Ok(()), Err)
 }
 
 /// Opens what earlier runs left, and numbers this one.
@@ -210,14 +231,16 @@ struct Looks<'a> {
     notifier: &'a mut Notifier,
 }
 
-/// Gathers every group at its cadence, and looks for events, until the configuration is another: gives that.
+/// Gathers every group at its cadence, and looks for events, until the configuration is another: gives that, or the
+/// reason to end if the agent is over its limit of memory for good.
 async fn gather(
     mut gathered: Gathered,
     looks: Looks<'_>,
     lanes: &Lanes<Spool>,
     stats: &LinkStats,
     config: &Config,
-) -> Config {
+) -> Result<Config, RunError> {
+    let mut guard = Guard::new(config);
     let mut look_due = Instant::now();
     let mut clocks: Vec<GroupClock> =
         gathered.signals.groups().iter().map(|group| GroupClock::new(group.id, group.cadence)).collect();
@@ -238,9 +261,9 @@ async fn gather(
             queue(&mut gathered, group, Now::read().ts_ms, &lanes.metrics);
         }
         for clock in clocks.iter_mut().filter(|clock| clock.due <= Instant::now()) {
-            clock.advance();
+            clock.advance(guard.limits.stretch());
             if clock.group == AGENT {
-                gathered.signals.set_runtime(runtime(lanes, stats, looks.reloader.counts()));
+                gathered.signals.set_runtime(runtime(lanes, stats, looks.reloader.counts(), &guard.limits));
             }
             let now = Now::read();
             gathered.signals.gather(clock.group, now);
@@ -252,17 +275,22 @@ async fn gather(
             looks.notifier.alive(Instant::now());
             let now_ms = Now::read().ts_ms;
             report(&looks.watch.look(now_ms), lanes);
+            let noticed = gathered.signals.take_notices().into_iter();
+            report(&noticed.map(|(time_ms, notice)| noticed::happening(time_ms, notice)).collect::<Vec<_>>(), lanes);
             match looks.reloader.look(config, now_ms) {
                 Look::Same => {}
                 Look::Refused(happening) => report(&[happening], lanes),
                 Look::New(config, happening) => {
                     looks.notifier.reloading();
                     report(&[happening], lanes);
-                    return *config;
+                    return Ok(*config);
                 }
             }
         }
         upkeep.run(lanes, stats, &config.data_dir);
+        if let Some(over) = guard.look(lanes) {
+            return Err(over);
+        }
     }
 }
 
@@ -277,6 +305,54 @@ fn report(happenings: &[Happening], lanes: &Lanes<Spool>) {
     }
 }
 
+/// Keeps the agent within its own limits.
+struct Guard {
+    limits: Limits,
+    due: Instant,
+    statm: PathBuf,
+}
+
+impl Guard {
+    fn new(config: &Config) -> Self {
+        let statm = config.signals.proc_root.join("self/statm");
+        Self { limits: Limits::new(config.limits), due: Instant::now(), statm }
+    }
+
+    /// Looks when it is time to; gives the reason to end, if there is one.
+    fn look(&mut self, lanes: &Lanes<Spool>) -> Option<RunError> {
+        let now = Instant::now();
+        if now < self.due {
+            return None;
+        }
+        self.due = now + limits::LOOK_EVERY;
+        let used = clock_gettime(ClockId::ProcessCPUTime);
+        let cpu = Duration::new(used.tv_sec.unsigned_abs(), u32::try_from(used.tv_nsec).unwrap_or(0));
+        let text = fs::read_to_string(&self.statm).unwrap_or_default();
+        let pages = text.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0);
+        let used_bytes = pages.saturating_mul(rustix::param::page_size() as u64);
+        let max_bytes = self.limits.config().memory_max_bytes;
+        match self.limits.look(now, cpu, used_bytes) {
+            Verdict::Within => {}
+            Verdict::Stretched => {
+                let (ratio, stretch) = (self.limits.cpu_ratio(), self.limits.stretch());
+                warn!(ratio, stretch, "the limit of CPU: every cadence is lengthened by the stretch");
+                let summary = format!("the agent used {ratio:.2} of a core: every cadence is {stretch} times as long");
+                report(&[Happening::new(EventKind::SelfLimit, Now::read().ts_ms, summary)], lanes);
+            }
+            Verdict::Relieve => {
+                warn!(used_bytes, max_bytes, "over the limit of memory: what waits goes to disk");
+                // What the disk refuses stays in memory, and is counted there.
+                let _ = lanes.metrics.lock().sender().spill();
+                let summary = format!("the agent used {used_bytes} bytes of memory, more than {max_bytes}");
+                report(&[Happening::new(EventKind::SelfLimit, Now::read().ts_ms, summary)], lanes);
+                limits::give_back_free_memory();
+            }
+            Verdict::Restart => return Some(RunError::Memory { used_bytes, max_bytes }),
+        }
+        None
+    }
+}
+
 struct GroupClock {
     group: GroupId,
     cadence: Duration,
@@ -288,12 +364,15 @@ impl GroupClock {
         Self { group, cadence, due: Instant::now() }
     }
 
-    /// To the next tick; those that were missed (the host slept) are not made up for.
-    fn advance(&mut self) {
-        self.due += self.cadence;
+    /// To the next tick; those that were missed (the host slept) are not made up for. The agent's own counters say how
+    /// it is stretched, and are not.
+    fn advance(&mut self, stretch: u32) {
+        let stretched = self.cadence.saturating_mul(if self.group == AGENT { 1 } else { stretch });
+        let cadence = stretched.min(CADENCE_MAX.max(self.cadence));
+        self.due += cadence;
         let now = Instant::now();
         if self.due < now {
-            self.due = now + self.cadence;
+            self.due = now + cadence;
         }
     }
 }
@@ -316,7 +395,7 @@ fn queue(gathered: &mut Gathered, group: GroupId, ts_ms: i64, lane: &SharedLane<
     }
 }
 
-fn runtime(lanes: &Lanes<Spool>, stats: &LinkStats, reload: ReloadCounts) -> Runtime {
+fn runtime(lanes: &Lanes<Spool>, stats: &LinkStats, reload: ReloadCounts, limits: &Limits) -> Runtime {
     let (events, events_dropped) = {
         let mut lane = lanes.events.lock();
         (lane.counts(), lane.dropped())
@@ -335,6 +414,11 @@ fn runtime(lanes: &Lanes<Spool>, stats: &LinkStats, reload: ReloadCounts) -> Run
         events,
         events_dropped,
         reload,
+        cadence_stretch: limits.stretch(),
+        cpu_ratio: limits.cpu_ratio(),
+        cpu_max_ratio: limits.config().cpu_max_ratio,
+        memory_max_bytes: limits.config().memory_max_bytes,
+        memory_relieved: limits.relieved(),
         udp_sent_bytes: stats.udp_sent_bytes.load(Ordering::Relaxed),
         udp_received_bytes: stats.udp_received_bytes.load(Ordering::Relaxed),
     }

@@ -8,8 +8,11 @@
 //! In reading order:
 //! - `metric`, `table`: what is known of a metric; slots, values, schema changes.
 //! - `parse`, `source`: bytes to numbers; held files, keyed entries, the trait of a source.
-//! - sources of the vitals (1 s): `cpu`, `memory`, `numbers`, `pressure`, `disks`, `network`, `netstat`.
-//! - slower ones: `interfaces`, `filesystems` with its `prober`, `processes`, `facts`, `agent`.
+//! - sources of the vitals (1 s): `cpu`, `memory`, `numbers`, `pressure`, `disks`, `network`, `netstat`, `tracking`.
+//! - `apart`: a thread for a source that might hang.
+//! - slower sources: `filesystems` with its `prober`, `processes` with the watch list, `interfaces` and `bonds`, `sockets`,
+//!   `clock`, `sysfs`, `hwmon` and `raid`, `units` over `dbus`, `cgroups`, `facts` and `diskinfo`, `agent`.
+//! - `notices`: what sources see happen.
 //!
 //! Names and labels are node_exporter's. What of its default metrics is absent, and why, stands in
 //! docs/reference/signals.md, which is made from [`REGISTRY`].
@@ -18,26 +21,39 @@
 //! ([`crate::exposition`]).
 
 mod agent;
+mod apart;
+mod bonds;
+mod cgroups;
+mod clock;
 mod cpu;
+mod dbus;
+mod diskinfo;
 mod disks;
 mod facts;
 mod filesystems;
+mod hwmon;
 mod interfaces;
 mod memory;
 mod metric;
 mod netstat;
 mod network;
+mod notices;
 mod numbers;
 mod parse;
 mod pressure;
 mod prober;
 mod processes;
+mod raid;
 #[cfg(test)]
 mod reference;
+mod sockets;
 mod source;
+mod sysfs;
 mod table;
 #[cfg(test)]
 mod testing;
+mod tracking;
+mod units;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -46,12 +62,21 @@ use std::time::Duration;
 use pitwatch_shared::codec::GroupId;
 
 pub use self::agent::Runtime;
+#[doc(hidden)]
+pub use self::dbus::try_message as try_dbus_message;
 pub use self::metric::Metric;
+pub use self::notices::{Ended, Notice};
+pub use self::processes::{Pattern, WATCHES_MAX, WatchBy, WatchConfig};
+#[doc(hidden)]
+pub use self::sockets::try_answer as try_sockets_answer;
 pub use self::source::{Now, SourceError};
 pub(crate) use self::table::Handle;
 pub use self::table::{Changes, SERIES_PER_GROUP_MAX, Table};
 
 use self::agent::{Agent, Counts};
+use self::apart::Apart;
+use self::notices::Notices;
+use self::processes::Processes;
 use self::source::{Buffer, Pass, Sink, Source};
 
 /// How the host is looked at: cadences and limits of the config, roots of the files.
@@ -61,12 +86,22 @@ pub struct SignalsConfig {
     pub cadence: Duration,
     /// Of the top processes.
     pub process_cadence: Duration,
-    /// How many processes by CPU, and how many by memory.
+    /// How many processes by CPU, and how many by memory; half as many by IO, open files and threads.
     pub process_top: usize,
+    /// Whether the top processes' command lines are given, their secrets hidden.
+    pub command_lines: bool,
+    /// The processes to watch.
+    pub watches: Vec<WatchConfig>,
     /// Of filesystems' space.
     pub filesystem_cadence: Duration,
     /// Of interfaces' states.
     pub interface_cadence: Duration,
+    /// Of TCP's states and the sockets' queues.
+    pub socket_cadence: Duration,
+    /// Of sensors, the clock's discipline, RAID.
+    pub sensor_cadence: Duration,
+    /// Of systemd's units and the services' control groups.
+    pub service_cadence: Duration,
     /// Of what seldom changes: kernel, distribution.
     pub facts_cadence: Duration,
     /// Of the agent's own counters.
@@ -85,8 +120,13 @@ impl Default for SignalsConfig {
             cadence: Duration::from_secs(1),
             process_cadence: Duration::from_secs(5),
             process_top: 10,
+            command_lines: true,
+            watches: Vec::new(),
             filesystem_cadence: Duration::from_secs(10),
             interface_cadence: Duration::from_secs(10),
+            socket_cadence: Duration::from_secs(10),
+            sensor_cadence: Duration::from_secs(10),
+            service_cadence: Duration::from_secs(10),
             facts_cadence: Duration::from_secs(60),
             agent_cadence: Duration::from_secs(10),
             proc_root: "/proc".into(),
@@ -108,7 +148,16 @@ pub const INTERFACES: GroupId = 3;
 pub const FACTS: GroupId = 4;
 /// The agent's own counters.
 pub const AGENT: GroupId = 5;
-const GROUPS: usize = 6;
+/// TCP's states and the sockets' queues.
+pub const SOCKETS: GroupId = 6;
+/// Sensors, the clock's discipline, RAID.
+pub const SENSORS: GroupId = 7;
+/// systemd's units and the services' control groups.
+pub const SERVICES: GroupId = 8;
+const GROUPS: usize = 9;
+
+/// The longest that a gathering of the run loop waits for what is asked elsewhere.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// A set of series sampled together at one cadence: a group of the codec.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,7 +171,7 @@ pub struct Group {
 }
 
 /// Every metric that the agent can give, by the group that gives it.
-pub static REGISTRY: [(GroupId, &[Metric]); 23] = [
+pub static REGISTRY: [(GroupId, &[Metric]); 47] = [
     (VITALS, &cpu::METRICS),
     (VITALS, &memory::MEMINFO),
     (VITALS, &memory::VMSTAT),
@@ -137,12 +186,36 @@ pub static REGISTRY: [(GroupId, &[Metric]); 23] = [
     (VITALS, &numbers::ENTROPY),
     (VITALS, &numbers::CONNTRACK),
     (VITALS, &numbers::CLOCK),
+    (VITALS, &cpu::SCHEDSTAT),
+    (VITALS, &tracking::CONNTRACK_STAT),
     (PROCESSES, &processes::METRICS),
+    (PROCESSES, &processes::WATCH),
     (FILESYSTEMS, &filesystems::METRICS),
     (INTERFACES, &interfaces::NUMBERS),
     (INTERFACES, &interfaces::TEXTS),
+    (INTERFACES, &bonds::METRICS),
+    (INTERFACES, &tracking::ARP),
+    (SOCKETS, &sockets::METRICS),
+    (SENSORS, &clock::TIMEX),
+    (SENSORS, &clock::SOURCES),
+    (SENSORS, &hwmon::METRICS),
+    (SENSORS, &sysfs::THERMAL_ZONES),
+    (SENSORS, &sysfs::COOLING_DEVICES),
+    (SENSORS, &sysfs::FREQUENCIES),
+    (SENSORS, &sysfs::POWER_SUPPLIES),
+    (SENSORS, &sysfs::MEMORY_ERRORS),
+    (SENSORS, &sysfs::NVME_INFO),
+    (SENSORS, &sysfs::SCSI_ERRORS),
+    (SENSORS, &raid::METRICS),
+    (SERVICES, &units::METRICS),
+    (SERVICES, &cgroups::METRICS),
     (FACTS, &facts::UNAME),
     (FACTS, &facts::OS),
+    (FACTS, &facts::REBOOT),
+    (FACTS, &facts::SELINUX),
+    (FACTS, &sysfs::DMI_INFO),
+    (FACTS, &diskinfo::METRICS),
+    (FACTS, &clock::ZONE),
     (AGENT, &agent::METRICS),
     (AGENT, &agent::RUNTIME),
     (AGENT, &agent::EVENTS),
@@ -159,8 +232,8 @@ pub fn metric(name: &str) -> Option<&'static Metric> {
 struct Failures {
     source: &'static str,
     count: u64,
-    /// The last gathering failed as a whole: it was logged when that began.
-    failing: bool,
+    /// Why the last gathering failed as a whole, if it did: it was logged when that began.
+    failing: Option<String>,
     handle: Handle,
 }
 
@@ -174,15 +247,18 @@ pub struct Signals {
     agent: Agent,
     series: [[Handle; 2]; GROUPS],
     buffer: Buffer,
+    patience: Duration,
+    notices: Notices,
 }
 
 impl Signals {
     /// The signals that `config` asks for; every series will carry `labels`. Nothing is read yet.
     #[must_use]
     pub fn new(config: &SignalsConfig, labels: &[(String, String)]) -> Self {
-        let sources = sources(config);
+        let notices = Notices::default();
+        let sources = sources(config, &notices);
         let names = sources.iter().map(|(_, source)| source.name()).chain(["agent"]);
-        let failures = names.map(|source| Failures { source, count: 0, failing: false, handle: Handle::default() });
+        let failures = names.map(|source| Failures { source, count: 0, failing: None, handle: Handle::default() });
         Self {
             groups: groups(config),
             tables: std::array::from_fn(|_| Table::new(labels)),
@@ -191,7 +267,14 @@ impl Signals {
             agent: Agent::new(&config.proc_root),
             series: Default::default(),
             buffer: Buffer::new(),
+            patience: PATIENCE,
+            notices,
         }
+    }
+
+    /// How long a gathering waits for what is asked elsewhere, such as filesystems; what is late is given with the next.
+    pub fn be_patient(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     /// The groups, by their ids from 0 on.
@@ -218,24 +301,30 @@ impl Signals {
         self.agent.runtime = Some(runtime);
     }
 
+    /// Takes what sources saw happen since this was last asked, each with its time in milliseconds since the Unix epoch.
+    pub fn take_notices(&mut self) -> Vec<(i64, Notice)> {
+        self.notices.take()
+    }
+
     /// Reads the sources of `group` into its table: one tick. Whatever fails is counted and holds up nothing else.
     ///
     /// # Panics
     /// If `group` is none of [`Signals::groups`].
     pub fn gather(&mut self, group: GroupId, now: Now) -> &mut Table {
         let counts = (group == AGENT).then(|| self.group_counts());
+        let patience = self.patience;
         let table = &mut self.tables[usize::from(group)];
         table.begin();
         for ((of, source), failures) in self.sources.iter_mut().zip(&mut self.failures) {
             if *of != group {
                 continue;
             }
-            let mut pass = Pass { sink: Sink { table, malformed: 0 }, buffer: &mut self.buffer, now };
+            let mut pass = Pass { sink: Sink { table, malformed: 0 }, buffer: &mut self.buffer, now, patience };
             let outcome = source.gather(&mut pass);
             failures.note(pass.sink.malformed, outcome);
         }
         if let Some(groups) = counts {
-            let mut pass = Pass { sink: Sink { table, malformed: 0 }, buffer: &mut self.buffer, now };
+            let mut pass = Pass { sink: Sink { table, malformed: 0 }, buffer: &mut self.buffer, now, patience };
             let counts = Counts { failures: &mut self.failures, groups, series: &mut self.series };
             let outcome = self.agent.gather(&mut pass, counts);
             let malformed = pass.sink.malformed;
@@ -245,6 +334,12 @@ impl Signals {
         }
         table.end();
         table
+    }
+
+    /// The sources that failed when they were last read, and why.
+    #[must_use]
+    pub fn failing(&self) -> Vec<(&'static str, &str)> {
+        self.failures.iter().filter_map(|failures| Some((failures.source, failures.failing.as_deref()?))).collect()
     }
 
     /// Of each group its name, its live and its refused series.
@@ -257,18 +352,28 @@ impl Failures {
     fn note(&mut self, malformed: u64, outcome: Result<(), SourceError>) {
         self.count += malformed + u64::from(outcome.is_err());
         match outcome {
-            Err(error) if !self.failing => {
-                let error: &dyn std::error::Error = &error;
-                tracing::warn!(source = self.source, error, "a source of signals fails; its series end meanwhile");
-                self.failing = true;
+            Err(error) if self.failing.is_none() => {
+                let why = chain(&error);
+                tracing::warn!(source = self.source, "a source of signals fails; its series end meanwhile: {why}");
+                self.failing = Some(why);
             }
-            Ok(()) if self.failing => {
+            Ok(()) if self.failing.take().is_some() => {
                 tracing::info!(source = self.source, "the source of signals is back");
-                self.failing = false;
             }
             _ => {}
         }
     }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &SourceError) -> String {
+    let mut why = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        why += &format!(": {error}");
+        cause = error.source();
+    }
+    why
 }
 
 fn groups(config: &SignalsConfig) -> [Group; GROUPS] {
@@ -280,11 +385,16 @@ fn groups(config: &SignalsConfig) -> [Group; GROUPS] {
         group(INTERFACES, "interfaces", config.interface_cadence),
         group(FACTS, "facts", config.facts_cadence),
         group(AGENT, "agent", config.agent_cadence),
+        group(SOCKETS, "sockets", config.socket_cadence),
+        group(SENSORS, "sensors", config.sensor_cadence),
+        group(SERVICES, "services", config.service_cadence),
     ]
 }
 
-fn sources(config: &SignalsConfig) -> Vec<(GroupId, Box<dyn Source>)> {
+fn sources(config: &SignalsConfig, notices: &Notices) -> Vec<(GroupId, Box<dyn Source>)> {
     let (proc, sys, root) = (&*config.proc_root, &*config.sys_root, &*config.root);
+    let (top, command_lines) = (config.process_top, config.command_lines);
+    let processes = Processes::new(proc, root, top, command_lines, &config.watches, notices.clone());
     let mut sources: Vec<(GroupId, Box<dyn Source>)> = vec![
         (VITALS, Box::new(cpu::Cpu::new(proc))),
         (VITALS, Box::new(memory::Memory::new(proc))),
@@ -296,12 +406,30 @@ fn sources(config: &SignalsConfig) -> Vec<(GroupId, Box<dyn Source>)> {
         (VITALS, Box::new(netstat::Sockstat::new(proc))),
         (VITALS, Box::new(pressure::Pressure::new(proc))),
         (VITALS, Box::new(numbers::Clock::default())),
-        (PROCESSES, Box::new(processes::Processes::new(proc, config.process_top))),
+        (VITALS, Box::new(cpu::Schedstat::new(proc))),
+        (VITALS, Box::new(tracking::ConntrackStat::new(proc))),
+        (PROCESSES, Box::new(Apart::new(processes))),
         (FILESYSTEMS, Box::new(filesystems::Filesystems::new(proc, root, Arc::new(prober::statvfs)))),
-        (INTERFACES, Box::new(interfaces::Interfaces::new(sys))),
+        (INTERFACES, Box::new(Apart::new(interfaces::Interfaces::new(sys)))),
+        (INTERFACES, Box::new(bonds::Bonds::new(sys))),
+        (INTERFACES, Box::new(tracking::Arp::new(proc))),
+        (SOCKETS, Box::new(Apart::new(sockets::Sockets::new()))),
+        (SENSORS, Box::new(clock::Timex::default())),
+        (SENSORS, Box::new(clock::ClockSources::new(sys))),
+        (SENSORS, Box::new(raid::Raid::new(proc))),
+        (SENSORS, Box::new(Apart::new(hwmon::Hwmon::new(sys)))),
+        (SERVICES, Box::new(Apart::new(units::Units::new(root, notices.clone())))),
+        (SERVICES, Box::new(cgroups::Cgroups::new(sys))),
         (FACTS, Box::new(facts::Uname::default())),
         (FACTS, Box::new(facts::Os::new(root))),
+        (FACTS, Box::new(facts::Reboot::new(root))),
+        (FACTS, Box::new(facts::Selinux::new(sys))),
+        (FACTS, Box::new(sysfs::Entries::new(sys, &sysfs::BOARD))),
+        (FACTS, Box::new(diskinfo::DiskInfo::new(proc, root))),
+        (FACTS, Box::new(clock::Zone::default())),
     ];
+    // One thread for all of them: they are the drivers' files, and most hosts have few.
+    sources.push((SENSORS, Box::new(Apart::new(sysfs::Classes::new(sys, &sysfs::SENSORS)))));
     for layout in &numbers::LAYOUTS {
         sources.push((VITALS, Box::new(numbers::Numbers::new(proc, layout))));
     }

@@ -2,6 +2,7 @@
 //!
 //! - `support`: waiting, gaps, a client that speaks the protocol by hand, a sender whose values a test chooses.
 //! - `vitals`: what is queried is what /proc says.
+//! - `host`: real changes to this host, and an agent without root.
 //! - `identity`: enrolment, revocation, renewal, versions.
 //! - `wire`: bad input costs its own connection and nothing else.
 //! - `kills`: kill -9 of either side, over and over.
@@ -43,6 +44,8 @@ mod dashboards;
 mod disk;
 #[path = "blackbox/events.rs"]
 mod events;
+#[path = "blackbox/host.rs"]
+mod host;
 #[path = "blackbox/http.rs"]
 mod http;
 #[path = "blackbox/identity.rs"]

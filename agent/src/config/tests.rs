@@ -1,6 +1,7 @@
 //! Good files, and one bad file for each rule of the config.
 
 use super::*;
+use crate::signals::WatchBy;
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     parse_with(text, "web-1", &[])
@@ -50,14 +51,22 @@ fn every_key_is_taken() {
         "name = \"db-7\"\ncollector = \"[2001:db8::1]:9\"\ndata_dir = \"/d\"\n\
          [labels]\nrole = \"game\"\njob = \"\"\n\
          [signals]\ncadence = \"500ms\"\nprocess_cadence = \"2s\"\nprocess_top = 0\nfilesystem_cadence = \"1m\"\n\
-         interface_cadence = \"20s\"\nfacts_cadence = \"4m\"\n\
+         interface_cadence = \"20s\"\nfacts_cadence = \"4m\"\ncommand_lines = false\n\
+         [watch.web]\nunit = \"nginx.service\"\n[watch.lobby]\ncommand = \"lobby[.]jar\"\n\
+         [watch.db]\nname = \"postgres\"\n[watch.old]\npid_file = \"/run/old.pid\"\n\
          [queue]\nmemory_max = \"16MiB\"\nspool_max = \"1GiB\"\nspool_max_age = \"7d\"\n\
+         [limits]\ncpu_max_percent = 5\nmemory_max = \"32MiB\"\n\
          [log]\nlevel = \"debug\"\n",
     )
     .unwrap();
     assert_eq!((config.name.as_str(), config.collector.to_string()), ("db-7", "[2001:db8::1]:9".to_owned()));
     assert_eq!(config.labels, [("role".to_owned(), "game".to_owned())]);
     assert_eq!(config.signals.cadence, Duration::from_millis(500));
+    let names: Vec<_> = config.signals.watches.iter().map(|watch| watch.name.as_str()).collect();
+    assert_eq!(names, ["db", "lobby", "old", "web"]);
+    assert_eq!(config.signals.watches[3].by, WatchBy::Unit("nginx.service".to_owned()));
+    assert!(!config.signals.command_lines);
+    assert_eq!((config.limits.cpu_max_ratio, config.limits.memory_max_bytes), (0.05, 32 * MIB));
     assert_eq!((config.signals.process_top, config.signals.process_cadence), (0, Duration::from_secs(2)));
     assert_eq!(config.signals.filesystem_cadence, Duration::from_secs(60));
     assert_eq!(config.queue.spool_max_bytes, 1 << 30);
@@ -87,7 +96,7 @@ fn all_mistakes_are_told_at_once_by_line() {
     assert_eq!(
         error.to_string(),
         "agent.toml:1: nam: there is no such key, perhaps name; \
-         allowed are name, collector, data_dir, labels, signals, queue, log\n\
+         allowed are name, collector, data_dir, labels, signals, watch, queue, limits, log\n\
          agent.toml:3: signals.cadence: is a whole number; \
          it must be a string: give 100ms to 4m, in ms, s, m, h or d\n\
          agent.toml:5: queue.spool_max: \"1MB\" is no size; give 1MiB to 1TiB, in KiB, MiB, GiB or TiB\n\
@@ -203,7 +212,40 @@ fn cadences_and_counts_are_in_range() {
     refused(
         "[signals]\nproc_root = \"/host/proc\"",
         "agent.toml:3: signals.proc_root: there is no such key; allowed are cadence, process_cadence, \
-         filesystem_cadence, interface_cadence, facts_cadence, process_top",
+         filesystem_cadence, interface_cadence, socket_cadence, sensor_cadence, service_cadence, facts_cadence, \
+         process_top, command_lines",
+    );
+}
+
+#[test]
+fn a_watch_says_one_thing_to_watch() {
+    refused(
+        "[watch.web]\n",
+        "agent.toml:2: watch.web: says nothing to watch; give exactly one of unit, name, command and pid_file",
+    );
+    refused(
+        "[watch.web]\nname = \"nginx\"\npid_file = \"/run/nginx.pid\"",
+        "agent.toml:2: watch.web: says more than one thing to watch; give exactly one of unit, name, command and pid_file",
+    );
+    refused(
+        "[watch.web]\nunit = \"nginx\"",
+        "agent.toml:3: watch.web.unit: \"nginx\" has no ending; give a unit of systemd with its ending, such as \"nginx.service\"",
+    );
+    refused(
+        "[watch.web]\npid_file = \"nginx.pid\"",
+        "agent.toml:3: watch.web.pid_file: \"nginx.pid\" is no absolute path; give an absolute path, such as \"/run/nginx.pid\"",
+    );
+}
+
+#[test]
+fn what_the_agent_may_use_is_in_range() {
+    refused(
+        "[limits]\ncpu_max_percent = 0",
+        "agent.toml:3: limits.cpu_max_percent: 0 is out of range; a whole number from 1 to 100",
+    );
+    refused(
+        "[limits]\nmemory_max = \"4MiB\"",
+        "agent.toml:3: limits.memory_max: \"4MiB\" is out of range; give 12MiB to 4GiB, in KiB, MiB, GiB or TiB",
     );
 }
 

@@ -36,6 +36,16 @@ pub struct Runtime {
     pub events_dropped: u64,
     /// How reading the configuration anew went.
     pub reload: ReloadCounts,
+    /// By how much cadences are lengthened to keep the limit of CPU; 1 is not at all.
+    pub cadence_stretch: u32,
+    /// CPU time a second when the limits were last looked at.
+    pub cpu_ratio: f64,
+    /// The limit of it.
+    pub cpu_max_ratio: f64,
+    /// The limit of memory.
+    pub memory_max_bytes: u64,
+    /// Times that memory was given up for being over its limit.
+    pub memory_relieved: u64,
     /// UDP payload bytes sent to the collector so far.
     pub udp_sent_bytes: u64,
     /// UDP payload bytes received from the collector so far.
@@ -85,7 +95,7 @@ pub(super) static METRICS: [Metric; 7] = [
 ];
 
 /// What the run loop counts, in the order of [`values`].
-pub(super) static RUNTIME: [Metric; 13] = [
+pub(super) static RUNTIME: [Metric; 18] = [
     Metric::gauge("pitwatch_agent_connected", "", RUN, "Whether the agent is connected to its collector."),
     Metric::counter("pitwatch_agent_reconnects_total", "connections", RUN, "Connections lost."),
     Metric::gauge("pitwatch_agent_queue_bytes", "bytes", RUN, "Frames in memory that are not acknowledged."),
@@ -93,6 +103,21 @@ pub(super) static RUNTIME: [Metric; 13] = [
     Metric::counter("pitwatch_agent_frames_total", "frames", RUN, "Frames put into the lanes."),
     Metric::counter("pitwatch_agent_frames_acked_total", "frames", RUN, "Frames acknowledged by the collector."),
     Metric::counter("pitwatch_agent_frames_dropped_total", "frames", RUN, "Frames dropped at a limit, oldest first."),
+    Metric::gauge(
+        "pitwatch_agent_cadence_stretch_ratio",
+        "",
+        RUN,
+        "By how much cadences are lengthened to keep the limit of CPU; 1 is not at all.",
+    ),
+    Metric::gauge("pitwatch_agent_cpu_ratio", "cores", RUN, "CPU time a second of the agent, over 5 s."),
+    Metric::gauge("pitwatch_agent_cpu_limit_ratio", "cores", RUN, "The limit of it, `cpu_max_percent`."),
+    Metric::gauge("pitwatch_agent_memory_limit_bytes", "bytes", RUN, "The agent's limit of memory, `memory_max`."),
+    Metric::counter(
+        "pitwatch_agent_memory_relieved_total",
+        "times",
+        RUN,
+        "Times that what waited in memory was put on disk for being over that limit.",
+    ),
     Metric::counter("pitwatch_agent_udp_sent_bytes_total", "bytes", RUN, "UDP payload sent to the collector."),
     Metric::counter(
         "pitwatch_agent_udp_received_bytes_total",
@@ -144,6 +169,11 @@ fn values(runtime: &Runtime) -> [f64; RUNTIME.len()] {
         runtime.frames as f64,
         runtime.frames_acked as f64,
         runtime.frames_dropped as f64,
+        f64::from(runtime.cadence_stretch),
+        runtime.cpu_ratio,
+        runtime.cpu_max_ratio,
+        runtime.memory_max_bytes as f64,
+        runtime.memory_relieved as f64,
         runtime.udp_sent_bytes as f64,
         runtime.udp_received_bytes as f64,
         runtime.events_dropped as f64,

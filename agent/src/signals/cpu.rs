@@ -2,6 +2,8 @@
 //!
 //! CPU counters that step back by less than [`STEP_BACK_MAX_SECS`] keep what they had: the kernel's idle and iowait
 //! do so (proc(5)), and a rate over such a step would read as a reset. A larger step is a core that came back.
+//!
+//! And /proc/schedstat: how long threads ran and waited on each core.
 
 use std::path::Path;
 
@@ -113,6 +115,70 @@ impl Core {
     }
 }
 
+/// What /proc/schedstat gives.
+pub(super) static SCHEDSTAT: [Metric; 3] = [
+    Metric::counter(
+        "node_schedstat_running_seconds_total",
+        "seconds",
+        "/proc/schedstat",
+        "Seconds that threads ran on a core.",
+    )
+    .by(&["cpu"]),
+    Metric::counter(
+        "node_schedstat_waiting_seconds_total",
+        "seconds",
+        "/proc/schedstat",
+        "Seconds that threads waited for a core, added up.",
+    )
+    .by(&["cpu"]),
+    Metric::counter("node_schedstat_timeslices_total", "turns", "/proc/schedstat", "Turns that threads had on a core.")
+        .by(&["cpu"]),
+];
+
+/// Where a core's line has the numbers of [`SCHEDSTAT`], and what one is worth.
+const SCHEDSTAT_PLACES: [(usize, f64); SCHEDSTAT.len()] = [(7, 1e9), (8, 1e9), (9, 1.0)];
+
+/// /proc/schedstat, of kernels that keep it.
+pub(super) struct Schedstat {
+    file: HeldFile,
+    cores: Keyed<(String, [Handle; SCHEDSTAT.len()])>,
+}
+
+impl Schedstat {
+    pub(super) fn new(proc_root: &Path) -> Self {
+        Self { file: HeldFile::optional(proc_root.join("schedstat")), cores: Keyed::default() }
+    }
+}
+
+impl Source for Schedstat {
+    fn name(&self) -> &'static str {
+        "schedstat"
+    }
+
+    fn gather(&mut self, pass: &mut Pass<'_>) -> Result<(), SourceError> {
+        let sink = &mut pass.sink;
+        let Some(text) = self.file.read(pass.buffer, &mut sink.malformed)? else { return Ok(()) };
+        self.cores.begin();
+        for line in parse::lines(text) {
+            let index = parse::words(line).next().and_then(|word| word.strip_prefix(b"cpu"));
+            let Some(index) = index.filter(|index| parse::whole(index).is_some()) else { continue };
+            let Some((label, handles)) = self.cores.entry(index, |index| (parse::text(index, 20), Default::default()))
+            else {
+                sink.malformed += 1;
+                continue;
+            };
+            for ((place, unit), (handle, metric)) in
+                SCHEDSTAT_PLACES.into_iter().zip(handles.iter_mut().zip(&SCHEDSTAT))
+            {
+                let value = parse::words(line).nth(place).and_then(parse::count);
+                sink.set(handle, metric, &[("cpu", label)], value.map(|value| value / unit));
+            }
+        }
+        self.cores.end();
+        Ok(())
+    }
+}
+
 fn keep_growing(last_secs: &mut f64, ticks: f64) -> f64 {
     let secs = ticks / TICKS_PER_SEC;
     if secs >= *last_secs || *last_secs - secs >= STEP_BACK_MAX_SECS {
@@ -123,7 +189,7 @@ fn keep_growing(last_secs: &mut f64, ticks: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::Bench;
+    use super::super::testing::{Bench, survives_mutation};
     use super::*;
 
     #[test]
@@ -164,6 +230,21 @@ mod tests {
             bench.value("node_cpu_seconds_total{cpu=\"0\",mode=\"idle\"}").unwrap()
         };
         assert_eq!([1000, 999, 1001, 5].map(&mut idle_after), [10.0, 10.0, 10.01, 0.05]);
+    }
+
+    #[test]
+    fn the_schedulers_times_are_taken_by_core() {
+        let mut bench = Bench::new(|root| Box::new(Schedstat::new(root)));
+        assert_eq!(bench.tick(), Ok(0), "kernels may be without it");
+        let text =
+            b"version 17\ntimestamp 4295\ncpu0 0 0 0 0 0 0 2000000000 500000000 7\ndomain0 MC 03 0 0\ncpu1 0 0 0\n";
+        let mut bench = Bench::new(|root| Box::new(Schedstat::new(root)));
+        bench.file("schedstat", text);
+        assert_eq!(bench.tick(), Ok(3));
+        assert_eq!(bench.value("node_schedstat_running_seconds_total{cpu=\"0\"}"), Some(2.0));
+        assert_eq!(bench.value("node_schedstat_waiting_seconds_total{cpu=\"0\"}"), Some(0.5));
+        assert_eq!(bench.value("node_schedstat_timeslices_total{cpu=\"0\"}"), Some(7.0));
+        survives_mutation("schedstat", text, |root| Box::new(Schedstat::new(root)));
     }
 
     #[test]

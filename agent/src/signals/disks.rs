@@ -117,7 +117,7 @@ impl Device {
 }
 
 /// node_exporter's `^(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+$`.
-fn excluded(name: &[u8]) -> bool {
+pub(super) fn excluded(name: &[u8]) -> bool {
     let digits = name.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     let stem = &name[..name.len() - digits];
     digits > 0 && (matches!(stem, b"ram" | b"zram" | b"loop" | b"fd") || is_lettered_disk(stem) || is_nvme_part(stem))

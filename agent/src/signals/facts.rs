@@ -1,6 +1,7 @@
-//! What a host is, and what seldom changes: the kernel's name and release, the distribution.
+//! What a host is, and what seldom changes: the kernel's name and release, the distribution, SELinux, a pending reboot.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::metric::Metric;
@@ -150,6 +151,78 @@ fn unquoted(value: &[u8]) -> &[u8] {
     }
 }
 
+/// What says that the host should be started anew.
+pub(super) static REBOOT: [Metric; 1] = [Metric::gauge(
+    "node_reboot_required",
+    "",
+    "/run/reboot-required, /lib/modules",
+    "1 if an update waits for a reboot: the package manager says so, or the running kernel's modules are gone.",
+)];
+
+/// Whether a reboot is pending.
+pub(super) struct Reboot {
+    flag: PathBuf,
+    modules: PathBuf,
+    handle: Handle,
+}
+
+impl Reboot {
+    pub(super) fn new(root: &Path) -> Self {
+        Self { flag: root.join("run/reboot-required"), modules: root.join("lib/modules"), handle: Handle::default() }
+    }
+}
+
+impl Source for Reboot {
+    fn name(&self) -> &'static str {
+        "reboot"
+    }
+
+    fn gather(&mut self, pass: &mut Pass<'_>) -> Result<(), SourceError> {
+        let uname = rustix::system::uname();
+        let release = OsStr::from_bytes(uname.release().to_bytes());
+        // A kernel without modules has no directory of its own, and where there is none at all nothing was removed.
+        let others = std::fs::read_dir(&self.modules).is_ok_and(|mut kernels| kernels.next().is_some());
+        let removed = others && !self.modules.join(release).exists();
+        let required = self.flag.exists() || removed;
+        pass.sink.set(&mut self.handle, &REBOOT[0], &[], Some(f64::from(u8::from(required))));
+        Ok(())
+    }
+}
+
+/// What SELinux says of itself.
+pub(super) static SELINUX: [Metric; 2] = [
+    Metric::gauge("node_selinux_enabled", "", "/sys/fs/selinux", "Whether SELinux is in the kernel and on."),
+    Metric::gauge("node_selinux_current_mode", "", "/sys/fs/selinux", "1 if it enforces, 0 if it only reports."),
+];
+
+/// Whether SELinux is on.
+pub(super) struct Selinux {
+    enforce: PathBuf,
+    handles: [Handle; 2],
+}
+
+impl Selinux {
+    pub(super) fn new(sys_root: &Path) -> Self {
+        Self { enforce: sys_root.join("fs/selinux/enforce"), handles: Default::default() }
+    }
+}
+
+impl Source for Selinux {
+    fn name(&self) -> &'static str {
+        "selinux"
+    }
+
+    fn gather(&mut self, pass: &mut Pass<'_>) -> Result<(), SourceError> {
+        let [enabled, mode] = &mut self.handles;
+        let text = pass.buffer.read_small(&self.enforce);
+        pass.sink.set(enabled, &SELINUX[0], &[], Some(f64::from(u8::from(text.is_some()))));
+        if let Some(text) = text {
+            pass.sink.set(mode, &SELINUX[1], &[], parse::count(text));
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::{Bench, survives_mutation};
@@ -180,6 +253,35 @@ mod tests {
         assert_eq!(bench.value(&bench.names()[1]), Some(22.04));
         bench.file("etc/os-release", b"\xff\xff");
         assert_eq!(bench.tick(), Err("etc/os-release holds nothing of what it should".to_owned()));
+    }
+
+    #[test]
+    fn a_reboot_is_pending_when_the_package_manager_or_the_modules_say_so() {
+        let mut bench = Bench::new(|root| Box::new(Reboot::new(root)));
+        let required = |bench: &mut Bench| {
+            bench.tick().unwrap();
+            bench.value("node_reboot_required").unwrap()
+        };
+        assert_eq!(required(&mut bench), 0.0);
+        bench.file("lib/modules/0.0.1-other/modules.dep", b"");
+        assert_eq!(required(&mut bench), 1.0, "the running kernel's modules are not there");
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        bench.file(&format!("lib/modules/{}/modules.dep", release.trim()), b"");
+        assert_eq!(required(&mut bench), 0.0);
+        bench.file("run/reboot-required", b"*** System restart required ***\n");
+        assert_eq!(required(&mut bench), 1.0);
+    }
+
+    #[test]
+    fn selinux_has_a_mode_only_where_it_is_on() {
+        let mut bench = Bench::new(|root| Box::new(Selinux::new(root)));
+        assert_eq!(bench.tick(), Ok(0));
+        assert_eq!((bench.value("node_selinux_enabled"), bench.len()), (Some(0.0), 1));
+        bench.file("fs/selinux/enforce", b"1");
+        assert_eq!(bench.tick(), Ok(0));
+        assert_eq!(bench.value("node_selinux_current_mode"), Some(1.0));
+        bench.file("fs/selinux/enforce", b"maybe");
+        assert_eq!(bench.tick(), Ok(1));
     }
 
     #[test]

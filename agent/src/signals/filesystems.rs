@@ -1,8 +1,8 @@
 //! Space and files of each mounted filesystem, without ever waiting for one that does not answer.
 //!
 //! statvfs(2) on a dead NFS mount does not return, and no signal ends it. So it is called on threads of
-//! [`super::prober`]; a gathering waits [`WAIT`] at most, and only for mounts that answered so far. A mount without
-//! an answer keeps its last values until [`DEADLINE`] has passed and then has `node_filesystem_device_error` 1 and
+//! [`super::prober`]; a gathering waits only as long as its patience, and only for mounts that answered so far. A mount
+//! without an answer keeps its last values until [`DEADLINE`] has passed and then has `node_filesystem_device_error` 1 and
 //! nothing else, as it has when the call fails.
 //!
 //! Left out are the mount points and types that node_exporter leaves out by default. Debian's package also leaves
@@ -19,8 +19,6 @@ use super::prober::{Probe, Prober, Space, Urgency};
 use super::source::{HeldFile, Keyed, Pass, Sink, Source, SourceError};
 use super::table::Handle;
 
-/// The longest that a gathering waits for answers at a time.
-const WAIT: Duration = Duration::from_millis(20);
 /// A mount that has not answered for this long is in error.
 pub(super) const DEADLINE: Duration = Duration::from_secs(5);
 /// Longest device, mount point or type taken into a label, in bytes.
@@ -101,7 +99,7 @@ impl Source for Filesystems {
             awaited += usize::from(mount.asked == Some(now));
         }
         // Without a thread the last answers stand, until they are overdue.
-        let waited = self.prober.wait(awaited, WAIT);
+        let waited = self.prober.wait(awaited, pass.patience);
         self.take_answers();
         for mount in self.mounts.values().flatten() {
             mount.set(now, &mut pass.sink);

@@ -22,22 +22,28 @@ const ABSENT: [(&str, &str); 21] = [
     ("promhttp_*", "of node_exporter's own HTTP server"),
     ("node_exporter_*", "of node_exporter itself; see `pitwatch_agent_build_info`"),
     ("node_scrape_*", "of node_exporter's collectors; see `pitwatch_agent_source_errors_total`"),
-    ("node_textfile_scrape_error", "the textfile directory comes with the application signals"),
-    ("node_arp_entries", "not gathered yet"),
-    ("node_disk_info", "not gathered yet: needs udev's data for most of its labels"),
-    ("node_dmi_info", "not gathered yet"),
-    ("node_hwmon_*", "not gathered yet: sensors"),
-    ("node_nf_conntrack_stat_*", "not gathered yet; entries and their limit are"),
+    ("node_textfile_scrape_error", "see `pitwatch_agent_source_errors_total`"),
     ("node_network_speed_bytes", "given where the speed is known; node_exporter also gives -125000 for \"not known\""),
-    ("node_schedstat_*", "not gathered yet"),
-    ("node_selinux_*", "not gathered yet"),
-    ("node_cpu_scaling_*", "not gathered yet: core frequencies"),
-    ("node_cpu_frequency_*", "not gathered yet: core frequencies"),
-    ("node_thermal_zone_*", "not gathered yet: sensors"),
-    ("node_time_clocksource_*", "not gathered yet: comes with the clock's offset and state"),
-    ("node_time_zone_offset_seconds", "not gathered yet: comes with the clock's offset and state"),
-    ("node_timex_*", "not gathered yet: comes with the clock's offset and state"),
-    ("node_udp_queues", "not gathered yet: costs a walk over every socket"),
+    (
+        "node_cpu_core_throttles_total",
+        "not gathered: of Intel's machines only; `node_thermal_zone_temp` and core frequencies are",
+    ),
+    ("node_cpu_package_throttles_total", "not gathered, as the one before"),
+    ("node_selinux_config_mode", "not gathered: what the file says, not what is in force"),
+    ("node_edac_csrow_*", "not gathered: by controller the errors are"),
+    ("node_rapl_*", "not gathered: readable for root only, for good reason (CVE-2020-8694)"),
+    ("node_bcache_*", "not gathered: bcache"),
+    ("node_btrfs_*", "not gathered: needs root; space is with `node_filesystem_*`"),
+    ("node_fibrechannel_*", "not gathered: storage network adapters"),
+    ("node_infiniband_*", "not gathered: InfiniBand adapters"),
+    ("node_ipvs_*", "not gathered: the kernel's load balancer"),
+    (
+        "node_nfs*",
+        "not gathered: counters of NFS client and server; a dead mount is seen by `node_filesystem_device_error`",
+    ),
+    ("node_tape_*", "not gathered: tape drives"),
+    ("node_zfs_*", "not gathered: ZFS' internals; space and IO are"),
+    ("node_xfs_*", "not gathered: XFS' internals; space and IO are"),
 ];
 
 const PAGE_HEAD: &str = "\
@@ -54,9 +60,11 @@ when it is back.
 fn processes_note() -> String {
     format!(
         "\
-A process has series when it is among the first `process_top` by CPU or by memory, and keeps them until it has been
-outside of both for {HOLD_PASSES} passes, or ended. At most {TRACKED_PER_TOP} × `process_top` processes have series at
+A process has series when it is among the first `process_top` by CPU or by memory, or among half as many by IO, open
+files or threads, and keeps them until it has been outside of all for {HOLD_PASSES} passes, or ended. At most {TRACKED_PER_TOP} × `process_top` processes have series at
 once. A process that used no CPU lately is looked at every {IDLE_EVERY_PASSES} passes only.
+IO of other users' processes needs the right to look at them (CAP_SYS_PTRACE). A watch of agent.toml (`[watch.NAME]`)
+has its series always; what it uses is given while it runs.
 "
     )
 }
@@ -118,6 +126,7 @@ fn the_reference_page_is_up_to_date() {
 /// Every metric name that this host gives.
 fn our_names() -> BTreeSet<String> {
     let mut signals = Signals::new(&SignalsConfig::default(), &[]);
+    signals.be_patient(Duration::from_secs(30));
     let mut names = BTreeSet::new();
     for group in 0..GROUPS as GroupId {
         signals.gather(group, Now::read());
@@ -180,6 +189,7 @@ fn node_exporters_page() -> Option<String> {
 #[test]
 fn what_is_gathered_is_registered_with_its_type_and_labels() {
     let mut signals = Signals::new(&SignalsConfig::default(), &[]);
+    signals.be_patient(Duration::from_secs(30));
     signals.set_runtime(Runtime::default());
     for group in 0..GROUPS as GroupId {
         for def in signals.gather(group, Now::read()).live() {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::metric::Metric;
 use super::table::{Handle, Table};
@@ -61,6 +61,12 @@ pub enum SourceError {
         /// What the system said.
         source: io::Error,
     },
+    /// A source on a thread of its own has not answered; it is asked nothing more until it does.
+    #[error("no answer for {} s: what it reads hangs", .after.as_secs())]
+    Late {
+        /// How long ago it was asked.
+        after: Duration,
+    },
 }
 
 /// One place that signals come from: usually a file of /proc.
@@ -77,6 +83,8 @@ pub(super) struct Pass<'a> {
     pub(super) sink: Sink<'a>,
     pub(super) buffer: &'a mut Buffer,
     pub(super) now: Now,
+    /// The longest that a source may wait for an answer from elsewhere.
+    pub(super) patience: Duration,
 }
 
 /// Where a source's values go.
@@ -136,6 +144,12 @@ impl Buffer {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Reads a small file of /sys, without its blanks. Absent, without a value now, or not for this user: `None`.
+    pub(super) fn read_small(&mut self, path: &Path) -> Option<&[u8]> {
+        let (filled, _) = File::open(path).and_then(|file| self.fill(&file)).ok()?;
+        Some(self.0[..filled].trim_ascii()).filter(|text| !text.is_empty())
     }
 
     /// Reads a file that is not held open. A file that is absent, or says that it has nothing to say, is `None`.

@@ -12,7 +12,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use pitwatch_shared::codec::{SeriesDef, Slot};
 use pitwatch_shared::limits;
-use pitwatch_shared::model::{Labels, METRIC_NAME, stale_nan};
+use pitwatch_shared::model::{Labels, METRIC_NAME, MetricType, stale_nan};
 
 use super::metric::Metric;
 
@@ -190,24 +190,36 @@ impl Table {
         labels: &[(&str, &str)],
         value: f64,
     ) {
-        match handle.0 {
-            Hold::Live { slot, serial } => {
-                // A serial is given once, so a slot with this one is live and this series'.
-                if let Some(cell) = self.cells.get_mut(slot as usize).filter(|cell| cell.serial == serial)
-                    && cell.def.is_some()
-                {
-                    cell.tick = self.tick;
-                    self.values[slot as usize] = value;
-                    return;
-                }
-            }
-            Hold::Refused { until_tick } if self.tick.wrapping_sub(until_tick) > u32::MAX / 2 => return,
-            Hold::New | Hold::Refused { .. } => {}
+        if !self.hold(handle, value) {
+            handle.0 = self.add(metric.kind, name, labels, value);
         }
-        handle.0 = self.add(metric, name, labels, value);
     }
 
-    fn add(&mut self, metric: &Metric, name: &str, labels: &[(&str, &str)], value: f64) -> Hold {
+    /// Sets the value of a series that another table has: its own labels, the host's come on top.
+    pub(super) fn set_def(&mut self, handle: &mut Handle, def: &SeriesDef, value: f64) {
+        if !self.hold(handle, value) {
+            let labels: Vec<_> = def.labels.iter().filter(|(name, _)| *name != METRIC_NAME).collect();
+            handle.0 = self.add(def.kind, def.labels.metric(), &labels, value);
+        }
+    }
+
+    /// Sets the value of a handle that has a slot; `false` if it needs one.
+    fn hold(&mut self, handle: &Handle, value: f64) -> bool {
+        match handle.0 {
+            // A serial is given once, so a slot with this one is live and this series'.
+            Hold::Live { slot, serial } => {
+                let cell = self.cells.get_mut(slot as usize).filter(|cell| cell.serial == serial && cell.def.is_some());
+                let Some(cell) = cell else { return false };
+                cell.tick = self.tick;
+                self.values[slot as usize] = value;
+                true
+            }
+            Hold::Refused { until_tick } => self.tick.wrapping_sub(until_tick) > u32::MAX / 2,
+            Hold::New => false,
+        }
+    }
+
+    fn add(&mut self, kind: MetricType, name: &str, labels: &[(&str, &str)], value: f64) -> Hold {
         let host = self.host.iter().map(|(n, v)| (n.as_str(), v.as_str()));
         let pairs = [(METRIC_NAME, name)].into_iter().chain(host).chain(labels.iter().copied());
         let full = self.known.len() >= SERIES_PER_GROUP_MAX;
@@ -225,7 +237,7 @@ impl Table {
         let serial = self.next_serial;
         self.next_serial = self.next_serial.wrapping_add(1).max(1);
         self.cells[slot as usize] =
-            Cell { def: Some(SeriesDef { slot, kind: metric.kind, labels }), serial, tick: self.tick, fresh: true };
+            Cell { def: Some(SeriesDef { slot, kind, labels }), serial, tick: self.tick, fresh: true };
         self.fresh += 1;
         self.values[slot as usize] = value;
         Hold::Live { slot, serial }

@@ -8,6 +8,9 @@ use proptest::prelude::*;
 use super::source::{Buffer, Now, Pass, Sink, Source};
 use super::table::Table;
 
+/// How long a source may wait for an answer, as in the run loop.
+const PATIENCE: Duration = Duration::from_millis(20);
+
 pub(super) struct Bench {
     dir: tempfile::TempDir,
     source: Box<dyn Source>,
@@ -43,8 +46,12 @@ impl Bench {
         self.now.monotonic += pause;
         self.now.ts_ms += pause.as_millis() as i64;
         self.table.begin();
-        let mut pass =
-            Pass { sink: Sink { table: &mut self.table, malformed: 0 }, buffer: &mut self.buffer, now: self.now };
+        let mut pass = Pass {
+            sink: Sink { table: &mut self.table, malformed: 0 },
+            buffer: &mut self.buffer,
+            now: self.now,
+            patience: PATIENCE,
+        };
         let outcome = self.source.gather(&mut pass).map(|()| pass.sink.malformed);
         self.table.end();
         let root = format!("{}/", self.dir.path().display());

@@ -3,11 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use super::*;
 
 fn signals() -> Signals {
-    Signals::new(&SignalsConfig::default(), &[("role".to_owned(), "test".to_owned())])
+    let mut signals = Signals::new(&SignalsConfig::default(), &[("role".to_owned(), "test".to_owned())]);
+    signals.be_patient(Duration::from_secs(30));
+    signals
 }
 
 /// The sum of a metric's series that have all of `labels`.
@@ -169,6 +172,34 @@ fn groups_are_numbered_by_their_place() {
     let signals = signals();
     assert!((0..).zip(signals.groups()).all(|(at, group)| group.id == at));
     assert!(REGISTRY.iter().all(|(group, _)| usize::from(*group) < GROUPS));
+}
+
+/// A pipe that nobody writes to: whoever opens it to read never comes back.
+fn hanging(path: &Path) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+#[test]
+fn sources_that_hang_delay_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    hanging(&dir.path().join("class/hwmon/hwmon0/temp1_input"));
+    hanging(&dir.path().join("class/net/eth0/speed"));
+    hanging(&dir.path().join("class/thermal/thermal_zone0/temp"));
+    let config = SignalsConfig { sys_root: dir.path().to_owned(), ..Default::default() };
+    let mut signals = Signals::new(&config, &[]);
+    let mut now = Now::read();
+    for round in 0..3 {
+        now.monotonic += Duration::from_secs(10);
+        let sensors = signals.gather(SENSORS, now);
+        assert!(sum(sensors, "node_timex_tick_seconds", &[]) > 0.0, "round {round}");
+        let interfaces = signals.gather(INTERFACES, now);
+        assert!(interfaces.live().all(|def| def.labels.metric() != "node_network_speed_bytes"));
+        assert!(signals.gather(VITALS, now).len() > 100);
+        let late: Vec<_> = signals.failing().into_iter().map(|(source, _)| source).collect();
+        let expected = ["hwmon", "interfaces", "sensors"];
+        assert!(round == 0 || expected.iter().all(|source| late.contains(source)), "round {round}: {late:?}");
+    }
 }
 
 /// A host of its own, captured: every file of the vitals.

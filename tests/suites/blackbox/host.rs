@@ -1,0 +1,183 @@
+//! Real changes to the host, as `pitwatch-agent once` sees them: a filesystem that fills, an interface that goes down;
+//! and what is left of the signals without root.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::process::{Command, Output};
+
+use anyhow::Context as _;
+use pitwatch_tests::programs::path;
+
+use crate::support::said;
+
+const DISK_BYTES: u64 = 32 << 20;
+const WRITTEN_BYTES: usize = 12 << 20;
+const NOBODY: &str = "65534";
+
+fn run(program: &str, arguments: &[&str]) -> anyhow::Result<Output> {
+    let output = Command::new(program).args(arguments).output().with_context(|| format!("{program} is not there"))?;
+    anyhow::ensure!(output.status.success(), "{program} {arguments:?}: {}", said(&output));
+    Ok(output)
+}
+
+/// The series that a run of `once` printed, by name and labels.
+fn series(output: &Output) -> anyhow::Result<BTreeMap<String, f64>> {
+    anyhow::ensure!(output.status.success(), "once: {}", said(output));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let pairs = lines.map(|line| line.rsplit_once(' ').context(line.to_owned()));
+    pairs.map(|pair| pair.and_then(|(series, value)| Ok((series.to_owned(), value.parse()?)))).collect()
+}
+
+fn once() -> anyhow::Result<BTreeMap<String, f64>> {
+    series(&Command::new(path("pitwatch-agent")?).arg("once").output()?)
+}
+
+/// The one series of a metric with this text among its labels.
+fn value(of: &BTreeMap<String, f64>, metric: &str, label: &str) -> anyhow::Result<f64> {
+    let mut found =
+        of.iter().filter(|(series, _)| series.starts_with(&format!("{metric}{{")) && series.contains(label));
+    let (_, value) = found.next().with_context(|| format!("no {metric} with {label}"))?;
+    anyhow::ensure!(found.next().is_none(), "several {metric} with {label}");
+    Ok(*value)
+}
+
+/// A filesystem on a loop device, unmounted and given back when dropped.
+struct Disk {
+    device: String,
+    point: String,
+}
+
+impl Disk {
+    /// `None` where there are no loop devices, or not for this user.
+    fn mount(dir: &Path) -> anyhow::Result<Option<Self>> {
+        if !Path::new("/dev/loop-control").exists() {
+            eprintln!("this host has no loop devices: not tried");
+            return Ok(None);
+        }
+        let (file, point) = (dir.join("disk"), dir.join("mounted"));
+        fs::File::create(&file)?.set_len(DISK_BYTES)?;
+        fs::create_dir(&point)?;
+        let file = file.to_str().context("a path of text")?;
+        let output = Command::new("losetup").args(["--find", "--show", file]).output()?;
+        if !output.status.success() {
+            eprintln!("no loop device for this user: not tried: {}", said(&output));
+            return Ok(None);
+        }
+        let device = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        let disk = Self { device, point: point.to_str().context("a path of text")?.to_owned() };
+        run("mkfs.ext4", &["-q", "-m", "0", &disk.device])?;
+        run("mount", &[&disk.device, &disk.point])?;
+        Ok(Some(disk))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.point).output();
+        let _ = Command::new("losetup").args(["--detach", &self.device]).output();
+    }
+}
+
+#[test]
+fn a_filesystem_that_fills_and_turns_read_only_is_seen() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let Some(disk) = Disk::mount(dir.path())? else { return Ok(()) };
+    let mark = format!("mountpoint=\"{}\"", disk.point);
+    let before = once()?;
+    fs::write(Path::new(&disk.point).join("fill"), vec![7; WRITTEN_BYTES])?;
+    run("sync", &["-f", &disk.point])?;
+    let after = once()?;
+    let (was, is) =
+        (value(&before, "node_filesystem_avail_bytes", &mark)?, value(&after, "node_filesystem_avail_bytes", &mark)?);
+    let less = was - is;
+    anyhow::ensure!((less - WRITTEN_BYTES as f64).abs() < 1e6, "{less} bytes less than before");
+    let files = |of| value(of, "node_filesystem_files_free", &mark);
+    anyhow::ensure!(files(&before)? - files(&after)? == 1.0, "one file more");
+    let device = format!("device=\"{}\"", disk.device);
+    anyhow::ensure!(value(&after, "node_filesystem_readonly", &device)? == 0.0);
+    run("mount", &["-o", "remount,ro", &disk.point])?;
+    anyhow::ensure!(value(&once()?, "node_filesystem_readonly", &device)? == 1.0);
+    drop(disk);
+    anyhow::ensure!(value(&once()?, "node_filesystem_size_bytes", &mark).is_err(), "it is gone");
+    Ok(())
+}
+
+/// A network namespace of the test's own.
+struct Namespace(String);
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.0]).output();
+    }
+}
+
+#[test]
+fn an_interface_that_goes_down_and_sockets_that_open_are_seen() -> anyhow::Result<()> {
+    let name = format!("pitwatch-{}-host", std::process::id());
+    let made = Command::new("ip").args(["netns", "add", &name]).output()?;
+    if !made.status.success() {
+        eprintln!("no network namespaces for this user: not tried: {}", said(&made));
+        return Ok(());
+    }
+    let namespace = Namespace(name);
+    let name = &*namespace.0;
+    run("ip", &["-n", name, "link", "add", "one", "type", "veth", "peer", "name", "other"])?;
+    let agent = path("pitwatch-agent")?;
+    let once = || series(&Command::new("ip").args(["netns", "exec", name]).arg(&agent).arg("once").output()?);
+    let mark = "device=\"one\"";
+    anyhow::ensure!(value(&once()?, "node_network_up", mark)? == 0.0);
+    for device in ["one", "other"] {
+        run("ip", &["-n", name, "link", "set", device, "up"])?;
+    }
+    let up = once()?;
+    anyhow::ensure!(value(&up, "node_network_up", mark)? == 1.0);
+    anyhow::ensure!(value(&up, "node_network_carrier", mark)? == 1.0);
+    run("ip", &["-n", name, "link", "set", "other", "down"])?;
+    let down = once()?;
+    anyhow::ensure!(value(&down, "node_network_carrier", mark)? == 0.0);
+    let changes = |of| value(of, "node_network_carrier_changes_total", mark);
+    anyhow::ensure!(changes(&down)? > changes(&up)?);
+    // The sockets of the namespace, not of the host.
+    let listening = |of| value(of, "node_tcp_connection_states", "state=\"listen\"");
+    anyhow::ensure!(listening(&down)? == 0.0);
+    Ok(())
+}
+
+#[test]
+fn without_root_the_vitals_are_there_and_the_doctor_says_what_is_not() -> anyhow::Result<()> {
+    if fs::metadata("/proc/self")?.uid() != 0 {
+        eprintln!("not root: what root may see cannot be compared");
+        return Ok(());
+    }
+    let dir = tempfile::tempdir()?;
+    let agent = dir.path().join("pitwatch-agent");
+    fs::copy(path("pitwatch-agent")?, &agent)?;
+    for path in [dir.path(), &agent] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+    }
+    let as_nobody = |capabilities: &str, command: &str| {
+        let mut setpriv = Command::new("setpriv");
+        setpriv.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--no-new-privs"]);
+        setpriv.arg(format!("--inh-caps={capabilities}")).arg(format!("--ambient-caps={capabilities}"));
+        setpriv.arg(&agent).arg(command).output()
+    };
+    let plain = series(&as_nobody("-all", "once")?)?;
+    for metric in ["node_load1", "node_memory_MemFree_bytes", "node_timex_sync_status", "pitwatch_processes"] {
+        anyhow::ensure!(plain.contains_key(&format!("{metric}{{job=\"node\"}}")), "no {metric}");
+    }
+    anyhow::ensure!(plain.keys().any(|series| series.starts_with("node_tcp_connection_states{")));
+    anyhow::ensure!(plain.keys().any(|series| series.starts_with("node_filesystem_avail_bytes{")));
+
+    let refused = as_nobody("-all", "doctor")?;
+    let text = said(&refused);
+    anyhow::ensure!(refused.status.code() == Some(1), "{text}");
+    anyhow::ensure!(text.contains("missing  other users' processes: IO") && text.contains("CAP_SYS_PTRACE"), "{text}");
+    let allowed = as_nobody("+sys_ptrace,+dac_read_search,+syslog", "doctor")?;
+    let text = said(&allowed);
+    anyhow::ensure!(text.contains("good     other users' processes: IO"), "{text}");
+    anyhow::ensure!(text.contains("good     filesystems of the whole host"), "{text}");
+    Ok(())
+}
