@@ -138,7 +138,7 @@ fn parse_sample(line: &str) -> Result<(Sample<'_>, bool), &'static str> {
             }
         }
         labels = &inside[..inside.len() - at.len()];
-        rest = at.trim_start().strip_prefix('}').ok_or("labels without an end")?;
+        rest = at.trim_start_matches([' ', '\t', ',']).strip_prefix('}').ok_or("labels without an end")?;
         series = &line[..line.len() - rest.len()];
     }
     let mut words = rest.split_ascii_whitespace();

@@ -96,7 +96,7 @@ fn all_mistakes_are_told_at_once_by_line() {
     assert_eq!(
         error.to_string(),
         "agent.toml:1: nam: there is no such key, perhaps name; \
-         allowed are name, collector, data_dir, labels, signals, watch, queue, limits, log\n\
+         allowed are central, name, collector, data_dir, labels, signals, watch, textfile, statsd, scrape, queue, limits, log\n\
          agent.toml:3: signals.cadence: is a whole number; \
          it must be a string: give 100ms to 4m, in ms, s, m, h or d\n\
          agent.toml:5: queue.spool_max: \"1MB\" is no size; give 1MiB to 1TiB, in KiB, MiB, GiB or TiB\n\

@@ -60,7 +60,7 @@ fn bucket(value: f64) -> i32 {
         return 0;
     }
     // Of finite values at most some 18,000.
-    let at = ((size / ZERO).ln() / RATIO.ln()) as i32 + 1;
+    let at = ((size.ln() - ZERO.ln()) / RATIO.ln()) as i32 + 1;
     if value < 0.0 { -at } else { at }
 }
 
