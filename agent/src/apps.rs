@@ -5,7 +5,7 @@
 //! - [`exposition`]: the text format; [`names`], [`rules`]: what becomes of its names; `foreign`: its series in a table.
 //! - [`http`]: asking an endpoint; [`scrape`]: doing so at a cadence.
 //! - `textfile`: files of the same format.
-//! - [`statsd`]: datagrams.
+//! - [`statsd`], which takes datagrams.
 //!
 //! Each endpoint, the directory and StatsD are a group of the metrics lane each, with a table of their own: what floods one
 //! takes no room of another, nor of the host's signals.

@@ -200,7 +200,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent.toml");
         let write = |text: &str| {
-            fs::write(&path, format!("name = \"a\"\ncollector = \"c:1\"\ndata_dir = {:?}\n{text}", dir.path())).unwrap()
+            fs::write(&path, format!("name = \"a\"\ncollector = \"c:1\"\ndata_dir = {:?}\n{text}", dir.path()))
+                .unwrap();
         };
         write("");
         let config = Config::load(&path).unwrap();

@@ -1,6 +1,6 @@
 //! Scrapes of endpoints of this host: each at its own cadence, bounded in time, bytes and series.
 //!
-//! A [`Target`] is asked by a task of its own and what comes is put into its table by whoever owns that; a slow endpoint holds up
+//! A `Target` is asked by a task of its own and what comes is put into its table by whoever owns that; a slow endpoint holds up
 //! nobody. The series about a scrape have Prometheus' names.
 
 use std::time::{Duration, Instant};

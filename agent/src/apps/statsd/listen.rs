@@ -15,7 +15,7 @@ use tokio::net::{UdpSocket, UnixDatagram};
 
 use super::Statsd;
 
-/// Most datagrams taken in [`PERIOD`].
+/// Most datagrams taken in `PERIOD`.
 pub const DATAGRAMS_MAX: u32 = 2_000;
 const PERIOD: Duration = Duration::from_millis(100);
 /// Largest datagram: clients keep below; what is longer is cut, and its last line is malformed.
