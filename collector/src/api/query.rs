@@ -46,10 +46,8 @@ impl Question {
             options.lookback_ms = lookback_ms;
         }
         let most = if options.timeout_ms == 0 { TIMEOUT_MAX_MS } else { options.timeout_ms };
-        let asked = match params.duration("timeout")? {
-            Some(..=0) => return Err(ApiError::bad_parameter("timeout", "it must be more than 0")),
-            asked => asked.map_or(most, i64::unsigned_abs),
-        };
+        // None at all is a timeout that has passed, as in Prometheus.
+        let asked = params.duration("timeout")?.map_or(most, |asked| asked.max(0).unsigned_abs());
         let wanted = Wanted { limit: params.limit()?, stats: params.has("stats") };
         let tier = params.get("tier").map(str::parse).transpose().map_err(|e| ApiError::bad_parameter("tier", e))?;
         Ok(Self { expr, options, timeout_ms: asked.min(most), wanted, parse, tier })

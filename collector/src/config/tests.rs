@@ -43,7 +43,7 @@ c.toml:1: data_dir: \"here\" is no absolute path; give an absolute path, such as
 c.toml:3: agents.listen: \"4717\" is no address with a port; give an address and a port, such as \"0.0.0.0:4717\" or \"[::]:4717\"
 c.toml:4: agents.certificate_life: \"1s\" is out of range; give 10s to 825d, in ms, s, m, h or d
 c.toml:8: state.engine: \"rocks\" is no engine; use \"redb\" or \"sled\"
-c.toml:10: history.retension: there is no such key, perhaps retention; allowed are retention, retention_1m, retention_1h, retention_max, block_span, head_max
+c.toml:10: history.retension: there is no such key, perhaps retention; allowed are retention, retention_1m, retention_1h, retention_events, retention_max, block_span, head_max
 c.toml:12: receivers.ops.kind: \"pager\" is no kind of receiver; use slack, mattermost, rocketchat, discord, msteams, googlechat or webhook; telegram, pagerduty, \
 email and alertmanager stand in alertmanager_config
 c.toml:14: log.level: is a whole number; it must be a string: use error, warn, info, debug or trace

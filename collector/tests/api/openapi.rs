@@ -44,7 +44,8 @@ fn what_wants_a_token_says_so() {
             let answer = server.send(server.request(method, &address));
             let refused = answer.status == 401;
             let wants = said["responses"].get("401").is_some();
-            assert_eq!(refused, wants, "{name} {path}: {} {}", answer.status, answer.body);
+            // The interface's page is for everybody; a collector that is built without it has a form to sign in there.
+            assert!(refused == wants || path == "/", "{name} {path}: {} {}", answer.status, answer.body);
             if said["security"].is_array() {
                 assert!(refused, "{name} {path} answers without a token");
                 assert!(said["description"].as_str().unwrap().contains("Needs the role "), "{name} {path}");

@@ -242,9 +242,9 @@ mod tests {
         .unwrap();
         let screen = Screen { clock: Clock::utc(1_000_000), color: false, width: 100, columns: None };
         insta::assert_snapshot!(arrange(&silences, &screen).0.to_text(false, None), @r#"
-        STATE      ID      MATCHERS             ENDS            BY   WHY
-        · active   c479-1  {instance=~"db-.*"}  in 2 h          ann  disk swap
-        · expired  c479-2  {a="b"}              1 min 40 s ago  bob  x
+        STATE      ID      MATCHERS             ENDS       BY   WHY
+        · active   c479-1  {instance=~"db-.*"}  in 2 h     ann  disk swap
+        · expired  c479-2  {a="b"}              100 s ago  bob  x
         2 silences: 1 active, 1 ended
         "#);
     }
