@@ -173,13 +173,17 @@ fn versions_are_negotiated() -> anyhow::Result<()> {
 
     let mut newer = connect()?;
     let welcome = newer.hello(VersionRange { min: 1, max: 7 })?;
-    assert_eq!(welcome.version, 1);
+    assert_eq!(welcome.version, 2);
     drop(newer);
 
+    let mut older = connect()?;
+    assert_eq!(older.hello(VersionRange { min: 1, max: 1 })?.version, 1);
+    drop(older);
+
     let mut strange = connect()?;
-    assert!(strange.hello(VersionRange { min: 2, max: 9 }).is_err());
+    assert!(strange.hello(VersionRange { min: 3, max: 9 }).is_err());
     let (code, reason) = strange.closed()?;
     assert_eq!(code, Some(CloseCode::Version));
-    assert_eq!(reason, "this collector speaks versions 1 to 1, the agent 2 to 9: update the older of the two");
+    assert_eq!(reason, "this collector speaks versions 1 to 2, the agent 3 to 9: update the older of the two");
     Ok(())
 }
