@@ -85,7 +85,7 @@ fn endpoints_are_scraped_by_their_rules() -> anyhow::Result<()> {
     let config = format!(
         "[labels]\nrole = \"game\"\n\
          [scrape.go]\nurl = \"http://127.0.0.1:{port}/metrics\"\ncadence = \"1s\"\ntimeout = \"1s\"\n\
-         keep = [\"go_*\", \"process_*\"]\ndrop = [\"*_bytes\"]\nseries_max = 20\n\
+         keep = [\"go_*\", \"process_*\"]\ndrop = [\"*_bytes\"]\nseries_max = 10\n\
          rename = {{ \"go_*\" = \"golang_*\" }}\nlabels = {{ team = \"core\" }}\n\
          [scrape.nobody]\nurl = \"http://127.0.0.1:{}/metrics\"\ncadence = \"1s\"\ntimeout = \"1s\"\n",
         free_port()?
@@ -104,7 +104,7 @@ fn endpoints_are_scraped_by_their_rules() -> anyhow::Result<()> {
     }
     let value = |name: &str| api.value(&format!("{name}{{job=\"go\"}}"));
     assert!(value("scrape_samples_scraped")? > value("scrape_samples_post_metric_relabeling")?);
-    assert_eq!(value("scrape_samples_post_metric_relabeling")?, Some(20.0), "as many as the limit allows");
+    assert_eq!(value("scrape_samples_post_metric_relabeling")?, Some(10.0), "as many as the limit allows");
     assert!(value("pitwatch_agent_scrape_series_refused")? > Some(0.0));
 
     // Series of an endpoint that is gone end.

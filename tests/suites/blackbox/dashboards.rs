@@ -113,7 +113,7 @@ fn our_dashboards_have_data() {
     let (status, _) = api.get("/-/ready", &[]).unwrap();
     assert_eq!(status, 200);
     api.wait_for("pitwatch_process_cpu_ratio", Duration::from_secs(60), |rows| !rows.is_empty()).unwrap();
-    std::thread::sleep(Duration::from_secs(5));
+    std::thread::sleep(GATHER);
     // A query, so that there is one to be counted.
     let (mut asked, mut empty) = (0, Vec::new());
     for (file, dashboard) in own_dashboards() {

@@ -156,7 +156,7 @@ fn framing(bench: &Bench<'_>) -> anyhow::Result<()> {
         raw.finish();
         Ok(())
     })?;
-    bench.punished("an unknown lane", "unknown lane 9", |raw| raw.open_lane(9))?;
+    bench.punished("an unknown lane", "lane 9 is not kept here", |raw| raw.open_lane(9))?;
     bench.punished("an empty lane stream", "the lane's stream ended", |raw| {
         raw.open_lane(0)?;
         raw.finish();
