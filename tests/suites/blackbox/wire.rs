@@ -190,7 +190,7 @@ fn payloads(bench: &Bench<'_>) -> anyhow::Result<()> {
     bench.frame("a number left out", "begins no chain", &bytes)?;
     let bytes = frames(&[(mark(41), &wide), (mark(42), &of_three), (mark(41), &wide)]);
     bench.lane("numbers that go backwards", "after", &bytes)?;
-    bench.punished("a lane that is not kept", "the store keeps no frames of the Logs lane", |raw| {
+    bench.punished("a lane that is not kept", "lane 1 is not kept here", |raw| {
         raw.open_lane(1)?;
         raw.send(&frames(&[(mark(50), &wide)]));
         Ok(())
