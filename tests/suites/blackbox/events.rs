@@ -37,6 +37,8 @@ fn an_event_is_told_once_over_kills_of_both_sides() -> anyhow::Result<()> {
     another_boot(&agent.dir, "earlier-1", "0")?;
     agent.restart()?;
     wait_for("the first event", limit, || (reboots(&collector.api().ok()?).len() == 1).then_some(()))?;
+    // What is seen is durable only with the next commit, milliseconds later.
+    std::thread::sleep(Duration::from_secs(1));
     collector.process().kill();
 
     // While the collector is away the agent is killed twice, with an event each time.
