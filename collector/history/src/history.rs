@@ -4,6 +4,7 @@
 //! it copies from a head, so that a rotation cannot hide samples from it; blocks are read without any lock.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -310,6 +311,16 @@ pub(crate) fn sort_last_wins(ts: &mut Vec<i64>, values: &mut Vec<f64>) {
     if ts.windows(2).all(|pair| pair[0] < pair[1]) {
         return;
     }
+    if let Some(runs) = disjoint_runs(ts) {
+        let (run_ts, run_values) = (std::mem::take(ts), std::mem::take(values));
+        ts.reserve_exact(run_ts.len());
+        values.reserve_exact(run_values.len());
+        for run in runs {
+            ts.extend_from_slice(&run_ts[run.clone()]);
+            values.extend_from_slice(&run_values[run]);
+        }
+        return;
+    }
     let mut samples: Vec<(i64, f64)> = ts.drain(..).zip(values.drain(..)).collect();
     samples.sort_by_key(|(ts, _)| *ts);
     for (at, value) in samples {
@@ -320,5 +331,53 @@ pub(crate) fn sort_last_wins(ts: &mut Vec<i64>, values: &mut Vec<f64>) {
             ts.push(at);
             values.push(value);
         }
+    }
+}
+
+/// The ascending runs that samples are made of, in the order of their times, if no two of them overlap: as with chunks
+/// of a series that were not written in order.
+fn disjoint_runs(ts: &[i64]) -> Option<Vec<Range<usize>>> {
+    /// Samples that come one by one out of order are better sorted one by one.
+    const RUNS_MAX: usize = 1024;
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    let mut begin = 0;
+    for run in ts.chunk_by(|a, b| a < b) {
+        if runs.len() == RUNS_MAX {
+            return None;
+        }
+        runs.push(begin..begin + run.len());
+        begin += run.len();
+    }
+    runs.sort_unstable_by_key(|run| ts[run.start]);
+    runs.windows(2).all(|pair| ts[pair[0].end - 1] < ts[pair[1].start]).then_some(runs)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Runs of whatever order, overlap and repetition come out as a map that keeps the last of each instant.
+        #[test]
+        fn samples_are_sorted_and_the_last_wins(runs in prop::collection::vec((0_i64..60, 0_usize..20, 1_i64..3), 0..8)) {
+            let mut ts = Vec::new();
+            for (start, len, step) in runs {
+                ts.extend((0..len as i64).map(|i| start + i * step));
+            }
+            let mut values: Vec<f64> = (0..ts.len()).map(|nth| nth as f64).collect();
+            let expected: BTreeMap<i64, f64> = ts.iter().copied().zip(values.iter().copied()).collect();
+            sort_last_wins(&mut ts, &mut values);
+            prop_assert_eq!(ts.into_iter().zip(values).collect::<Vec<_>>(), expected.into_iter().collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn runs_that_do_not_overlap_are_put_in_order_whole() {
+        assert_eq!(disjoint_runs(&[7, 8, 9, 1, 2, 5]), Some(vec![3..6, 0..3]));
+        assert_eq!(disjoint_runs(&[7, 8, 9, 1, 2, 7]), None);
     }
 }

@@ -360,22 +360,38 @@ impl Window<'_> {
         (ms - self.end) as f64 / 1000.0
     }
 
+    /// The first sample later than `at`, at `from` or behind; where it is likely is `advance` further.
+    #[inline]
+    fn first_after(&self, at: i64, from: usize, advance: usize) -> usize {
+        let times = self.timestamps;
+        let is_later = |i: usize| times.get(i).is_none_or(|time| *time > at);
+        let guess = from + advance;
+        if guess <= times.len() && is_later(guess) && (guess == from || times[guess - 1] <= at) {
+            return guess;
+        }
+        let mut bound = 1;
+        while !is_later(from + bound - 1) {
+            bound *= 2;
+        }
+        let (low, high) = (from + bound / 2, (from + bound - 1).min(times.len()));
+        low + times[low..high].partition_point(|time| *time <= at)
+    }
+
     /// Calls `f` with each step and the bounds of its samples, until the query is to end.
     #[inline]
     pub(super) fn for_each(&self, n: usize, mut f: impl FnMut(usize, usize, usize)) {
         /// How many samples may be looked at between two looks at the clock.
         const SAMPLES_A_LOOK: usize = 1 << 22;
         let (mut low, mut high, mut work) = (0, 0, 0);
-        let len = self.timestamps.len();
+        // How far the step before moved them: with regular samples the next one moves them as far.
+        let mut advance = (0, 0);
         for i in 0..n {
             let end = self.end + self.step * i as i64;
             let start = end - self.width;
-            while high < len && self.timestamps[high] <= end {
-                high += 1;
-            }
-            while low < high && self.timestamps[low] <= start {
-                low += 1;
-            }
+            let before = (low, high);
+            high = self.first_after(end, high, advance.1);
+            low = self.first_after(start, low, advance.0);
+            advance = (low - before.0, high - before.1);
             f(i, low, high);
             work += high - low;
             if work > SAMPLES_A_LOOK {

@@ -134,33 +134,42 @@ fn count_pairs(window: &Window<'_>, out: &mut [f64], test: impl Fn(f64, f64) -> 
 /// where the series seems to reach them.
 fn extrapolated(code: WindowCode, window: &Window<'_>, out: &mut [f64]) {
     let (times, values) = (window.timestamps, window.values);
-    let counter = code != WindowCode::Delta;
-    // Where the counter was reset, by index; those before `stale` have left the window.
-    let mut resets: Vec<usize> = Vec::new();
-    let (mut stale, mut seen) = (0, 1);
+    let resets = if code == WindowCode::Delta { Vec::new() } else { resets(values) };
+    // The resets inside of the window are those from `stale` to `fresh`.
+    let (mut stale, mut fresh) = (0, 0);
     window.for_each(out.len(), |i, low, high| {
         if high < low + 2 {
             return;
         }
         let mut change = values[high - 1] - values[low];
-        if counter {
-            for k in seen..high {
-                if values[k] < values[k - 1] {
-                    resets.push(k);
-                }
-            }
-            seen = seen.max(high);
-            while resets.get(stale).is_some_and(|k| *k <= low) {
-                stale += 1;
-            }
-            for k in &resets[stale..] {
-                change += values[k - 1];
-            }
+        while resets.get(fresh).is_some_and(|k| *k < high) {
+            fresh += 1;
+        }
+        while stale < fresh && resets[stale] <= low {
+            stale += 1;
+        }
+        for k in &resets[stale..fresh] {
+            change += values[k - 1];
         }
         let times = (times[low], times[high - 1]);
         let change = Change { change, first: values[low], times, count: (high - low) as f64 };
         out[i] = extrapolate(code, &change, window.end + window.step * i as i64, window.width);
     });
+}
+
+/// Where a counter is smaller than the sample before, by index, ascending.
+fn resets(values: &[f64]) -> Vec<usize> {
+    /// Samples that are first only counted, which the processor does several at once.
+    const RUN: usize = 256;
+    let mut found = Vec::new();
+    for (nth, later) in values.get(1..).unwrap_or_default().chunks(RUN).enumerate() {
+        let first = nth * RUN;
+        let pairs = || values[first..].iter().zip(later);
+        if pairs().map(|(a, b)| u32::from(b < a)).sum::<u32>() > 0 {
+            found.extend(pairs().enumerate().filter(|(_, (a, b))| b < a).map(|(k, _)| first + k + 1));
+        }
+    }
+    found
 }
 
 /// The change between the first and the last sample of a window.
@@ -258,4 +267,47 @@ fn quantile_of(phi: f64, count: usize, mut nth: impl FnMut(usize) -> f64) -> f64
 /// The mean of what is pushed, or [`ABSENT`].
 pub(super) fn mean_or_absent(mean: &Mean) -> f64 {
     if mean.count() > 0.0 { mean.value() } else { ABSENT }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::Halt;
+    use super::super::select::{Reach, window};
+    use super::resets;
+    use crate::engine::Cancel;
+    use crate::source::SampleBuf;
+
+    proptest! {
+        /// Whatever the gaps between samples, a window is what is in its bounds.
+        #[test]
+        fn windows_hold_what_is_in_their_bounds(
+            gaps in prop::collection::vec(prop_oneof![9 => Just(10_i64), 1 => 1_i64..400], 0..200),
+            (end, step, width, n) in (-100_i64..500, prop_oneof![Just(0_i64), 1_i64..200], 1_i64..300, 1_usize..40),
+        ) {
+            let mut buffer = SampleBuf::default();
+            let mut at = 0;
+            for gap in gaps {
+                at += gap;
+                buffer.push(at, 0.0);
+            }
+            let (cancel, reach) = (Cancel::new(), Reach { end, step, width, n });
+            let mut found = Vec::new();
+            let halt = Halt { cancel: &cancel, deadline: None };
+            window(&buffer, reach, 0, halt).for_each(n, |i, low, high| found.push((i, low, high)));
+            let first_after = |at: i64| buffer.timestamps.iter().filter(|time| **time <= at).count();
+            let bounds = |i: usize| end + step * i as i64;
+            let expected: Vec<_> = (0..n).map(|i| (i, first_after(bounds(i) - width), first_after(bounds(i)))).collect();
+            prop_assert_eq!(found, expected);
+        }
+
+        #[test]
+        fn resets_are_where_a_value_is_smaller_than_the_one_before(
+            values in prop::collection::vec(prop_oneof![20 => Just(5.0), 1 => Just(4.0), 1 => Just(f64::NAN)], 0..900),
+        ) {
+            let expected: Vec<_> = (1..values.len()).filter(|k| values[*k] < values[k - 1]).collect();
+            prop_assert_eq!(resets(&values), expected);
+        }
+    }
 }
