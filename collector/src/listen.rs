@@ -195,7 +195,7 @@ pub async fn serve(endpoint: Endpoint, shared: Arc<Shared>, mut stop: watch::Rec
 
 async fn handshake(incoming: Incoming, shared: &Shared) -> Option<Connection> {
     let from = incoming.remote_address();
-    let connecting = async { incoming.accept()?.await };
+    let connecting = Box::pin(async { incoming.accept()?.await });
     match tokio::time::timeout(Duration::from_secs(HANDSHAKE_TIMEOUT_SECS), connecting).await {
         Ok(Ok(connection)) => {
             shared.stats.handshakes.fetch_add(1, Ordering::Relaxed);

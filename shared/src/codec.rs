@@ -10,6 +10,7 @@
 
 mod bytes;
 mod chain;
+mod models;
 mod range;
 mod scale;
 mod schema;
@@ -262,7 +263,7 @@ impl Encoder {
         put_varint(out, group.into());
         let learnt = self.scratch.write(out, models, known, ts_ms, values);
         keep_to_limit(out, begin, group)?;
-        *models = learnt;
+        models.keep(&learnt);
         self.scratch.commit_written(known, ts_ms, values);
         Ok(())
     }
@@ -401,7 +402,7 @@ impl Decoder {
     fn decode_tick(&mut self, payload: &[u8], at: usize, group: GroupId, out: &mut Decoded) -> Result<(), DecodeError> {
         let (models, known) = self.chain.parts(group)?;
         let (ts_ms, learnt) = self.scratch.read(payload, at, models, known)?;
-        *models = learnt;
+        models.keep(&learnt);
         let mut changes = match out {
             Decoded::Tick { changes, .. } => std::mem::take(changes),
             Decoded::Schema { .. } => Vec::new(),

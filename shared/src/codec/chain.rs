@@ -1,7 +1,8 @@
 //! The state that both ends of a chain keep: groups and slots, and the rules for what may join them.
 
+use super::models::Kept;
 use super::series::Series;
-use super::tick::{HISTORY_QUIET, Models};
+use super::tick::HISTORY_QUIET;
 use super::{CHAIN_MAX_BYTES, GroupId, SLOT_COST_BYTES, SLOTS_AHEAD_MAX, Slot};
 use crate::limits;
 
@@ -164,14 +165,14 @@ pub(super) struct Checked {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Chain {
     pub(super) groups: Vec<Option<Box<Group>>>,
-    pub(super) models: Box<Models>,
+    pub(super) models: Kept,
     /// What slots and live labels count against [`CHAIN_MAX_BYTES`].
     pub(super) cost_bytes: usize,
 }
 
 impl Chain {
     pub(super) fn new() -> Self {
-        Self { groups: Vec::new(), models: Box::new(Models::NEW), cost_bytes: 0 }
+        Self { groups: Vec::new(), models: Kept::NEW, cost_bytes: 0 }
     }
 
     /// The group, if it was declared.
@@ -235,7 +236,7 @@ impl Chain {
     }
 
     /// The models and the group, to change them together.
-    pub(super) fn parts(&mut self, group: GroupId) -> Result<(&mut Models, &mut Group), ChainError> {
+    pub(super) fn parts(&mut self, group: GroupId) -> Result<(&mut Kept, &mut Group), ChainError> {
         let known = self.groups.get_mut(usize::from(group)).and_then(Option::as_deref_mut);
         Ok((&mut self.models, known.ok_or(ChainError::GroupUnknown(group))?))
     }

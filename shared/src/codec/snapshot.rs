@@ -3,6 +3,7 @@
 
 use super::bytes::{Bytes, put_varint, unzigzag, zigzag};
 use super::chain::Group;
+use super::models::Models;
 use super::range::Probability;
 use super::schema::{Texts, WriterTexts, label_cost, put_text, take_text};
 use super::series::Series;
@@ -22,7 +23,7 @@ impl Decoder {
     pub fn snapshot(&self, out: &mut Vec<u8>) {
         let begin = out.len();
         out.push(VERSION);
-        for probability in self.chain.models.clone().all() {
+        for probability in self.chain.models.models().all() {
             out.extend_from_slice(&probability.yes().to_le_bytes());
         }
         for texts in [&self.texts.names, &self.texts.values] {
@@ -60,11 +61,13 @@ impl Decoder {
             return Err(DecodeError::UnknownSnapshot(version));
         }
         let mut decoder = Self::new();
-        for probability in decoder.chain.models.all() {
+        let mut models = Models::NEW;
+        for probability in models.all() {
             let at = bytes.at();
             let yes = u16::from_le_bytes([bytes.byte()?, bytes.byte()?]);
             *probability = Probability::checked(yes).ok_or(DecodeError::OutOfRange { what: "a probability", at })?;
         }
+        decoder.chain.models.keep(&models);
         take_texts(&mut bytes, &mut decoder.texts.names)?;
         take_texts(&mut bytes, &mut decoder.texts.values)?;
         let groups = bytes.number("the number of groups", limits::GROUPS_PER_LANE_MAX.into())?;

@@ -5,6 +5,7 @@
 
 use super::bytes::{BitReader, BitWriter, unzigzag, zigzag};
 use super::chain::{Group, set_bits};
+use super::models::{Kept, Models, SIZE_CONTEXTS};
 use super::range::{Decisions, Probability, RangeReader, RangeWriter};
 use super::scale::{SCALE_BITS, Scale};
 use super::series::{Change, Class, SIZE_MAX, Series, size_of};
@@ -12,56 +13,8 @@ use super::{DecodeError, Slot};
 
 /// The history of a slot without a change at any of the ticks it remembers.
 pub(super) const HISTORY_QUIET: u16 = 0;
-/// A history has 0 to 16 changes; the last two ticks count apart.
-const HISTORY_CONTEXTS: usize = (u16::BITS as usize + 1) * 4;
-/// One for each expected size, and one for series without a residual so far.
-const SIZE_CONTEXTS: usize = SIZE_MAX as usize + 2;
-/// Decisions to each side of the expected size before the size is spelt out.
-const SIZE_STEPS: usize = 12;
 /// Width of a bit count where it is spelt out.
 const COUNT_BITS: u32 = 7;
-
-/// What a chain has learnt about how its series change: a probability for each context of each decision.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Models {
-    /// The tick comes one interval after the last.
-    steady: Probability,
-    /// Any quiet slot of a word changed, by whether that was so in the word before.
-    stirred: [Probability; 2],
-    /// A slot changed, by its history.
-    changed: [Probability; HISTORY_CONTEXTS],
-    /// Any change of a series with a scale is not a residual.
-    escapes: Probability,
-    /// A change is not a residual, by whether some of late were not.
-    escape: [Probability; 2],
-    /// What is not a residual brings a scale.
-    rescale: Probability,
-    /// A residual has the expected size or more.
-    larger: [Probability; SIZE_CONTEXTS],
-    /// It has one bit less, or more, than that, and so on.
-    steps: [[[Probability; SIZE_STEPS]; 2]; SIZE_CONTEXTS],
-}
-
-impl Models {
-    /// Nothing learnt yet.
-    pub(super) const NEW: Self = Self {
-        steady: Probability::EVEN,
-        stirred: [Probability::EVEN; 2],
-        changed: [Probability::EVEN; HISTORY_CONTEXTS],
-        escapes: Probability::EVEN,
-        escape: [Probability::EVEN; 2],
-        rescale: Probability::EVEN,
-        larger: [Probability::EVEN; SIZE_CONTEXTS],
-        steps: [[[Probability::EVEN; SIZE_STEPS]; 2]; SIZE_CONTEXTS],
-    };
-
-    /// Every probability, in the snapshot's order.
-    pub(super) fn all(&mut self) -> impl Iterator<Item = &mut Probability> {
-        let single = [&mut self.steady, &mut self.escapes, &mut self.rescale];
-        let flat = self.stirred.iter_mut().chain(&mut self.changed).chain(&mut self.escape).chain(&mut self.larger);
-        single.into_iter().chain(flat).chain(self.steps.as_flattened_mut().as_flattened_mut())
-    }
-}
 
 /// A frame being worked out, kept to be reused.
 #[derive(Clone, Debug)]
@@ -85,12 +38,12 @@ impl TickScratch {
     pub(super) fn write(
         &mut self,
         out: &mut Vec<u8>,
-        models: &Models,
+        models: &Kept,
         group: &Group,
         ts_ms: i64,
         values: &[f64],
     ) -> Models {
-        let mut learnt = models.clone();
+        let mut learnt = models.models();
         self.compare(group, values);
         let is_escape = |(slot, change): &(Slot, Change)| {
             !matches!(change.class, Class::Residual(_)) && group.series[*slot as usize].has_scale()
@@ -98,9 +51,9 @@ impl TickScratch {
         let escapes = self.list.iter().any(is_escape);
         let jump = group.jump_to(ts_ms);
         let mut range = RangeWriter::new(out);
-        range.decide(&mut learnt.steady, jump == 0);
+        range.decide(&mut learnt.flat.steady, jump == 0);
         decide_changed(&mut range, &mut learnt, group, &mut self.map);
-        range.decide(&mut learnt.escapes, escapes);
+        range.decide(&mut learnt.flat.escapes, escapes);
         for (slot, change) in &self.list {
             let series = &group.series[*slot as usize];
             decide_class(&mut range, &mut learnt, series, escapes, change.class);
@@ -133,17 +86,17 @@ impl TickScratch {
         &mut self,
         payload: &[u8],
         at: usize,
-        models: &Models,
+        models: &Kept,
         group: &Group,
     ) -> Result<(i64, Models), DecodeError> {
-        let mut learnt = models.clone();
+        let mut learnt = models.models();
         self.map.clear();
         self.map.resize(group.live.len(), 0);
         self.list.clear();
         let mut range = RangeReader::new(payload, at);
-        let steady = range.decide(&mut learnt.steady, false);
+        let steady = range.decide(&mut learnt.flat.steady, false);
         decide_changed(&mut range, &mut learnt, group, &mut self.map);
-        let escapes = range.decide(&mut learnt.escapes, false);
+        let escapes = range.decide(&mut learnt.flat.escapes, false);
         for (word, map) in self.map.iter().enumerate() {
             for slot in set_bits(word, *map) {
                 let series = &group.series[slot as usize];
@@ -217,7 +170,7 @@ fn decide_changed(decisions: &mut impl Decisions, models: &mut Models, group: &G
         let quiet = group.quiet[word] & known;
         let mut asked = known & !quiet;
         if quiet != 0 {
-            let stirred = decisions.decide(&mut models.stirred[before], *map & quiet != 0);
+            let stirred = decisions.decide(&mut models.flat.stirred[before], *map & quiet != 0);
             if stirred {
                 asked = known;
             }
@@ -228,7 +181,7 @@ fn decide_changed(decisions: &mut impl Decisions, models: &mut Models, group: &G
             let history = group.history[slot as usize];
             let context = history.count_ones() as usize * 4 + usize::from(history & 3);
             let bit = slot % 64;
-            let yes = decisions.decide(&mut models.changed[context], *map >> bit & 1 != 0);
+            let yes = decisions.decide(&mut models.flat.changed[context], *map >> bit & 1 != 0);
             found |= u64::from(yes) << bit;
         }
         *map = found;
@@ -248,9 +201,9 @@ fn decide_class(
         Class::Residual(size) => Some(size),
         Class::Scale | Class::Raw => None,
     };
-    let escape = &mut models.escape[usize::from(series.escaped())];
+    let escape = &mut models.flat.escape[usize::from(series.escaped())];
     if !series.has_scale() || (escapes && decisions.decide(escape, residual.is_none())) {
-        let rescale = decisions.decide(&mut models.rescale, class == Class::Scale);
+        let rescale = decisions.decide(&mut models.flat.rescale, class == Class::Scale);
         return if rescale { Class::Scale } else { Class::Raw };
     }
     Class::Residual(decide_size(decisions, models, series, residual.unwrap_or(0)))
@@ -261,7 +214,7 @@ fn decide_class(
 fn decide_size(decisions: &mut impl Decisions, models: &mut Models, series: &Series, size: u8) -> u8 {
     let (expected, known) = series.expected_size();
     let context = if known { usize::from(expected) } else { SIZE_CONTEXTS - 1 };
-    let larger = expected == 0 || decisions.decide(&mut models.larger[context], size >= expected);
+    let larger = expected == 0 || decisions.decide(&mut models.flat.larger[context], size >= expected);
     let mut reached = if larger { expected } else { expected - 1 };
     let end = if larger { SIZE_MAX } else { 0 };
     for step in &mut models.steps[context][usize::from(larger)] {
