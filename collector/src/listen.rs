@@ -195,6 +195,7 @@ pub async fn serve(endpoint: Endpoint, shared: Arc<Shared>, mut stop: watch::Rec
 
 async fn handshake(incoming: Incoming, shared: &Shared) -> Option<Connection> {
     let from = incoming.remote_address();
+    // On the heap as all that comes before an agent's session: ten thousand tasks are held that have it behind them.
     let connecting = Box::pin(async { incoming.accept()?.await });
     match tokio::time::timeout(Duration::from_secs(HANDSHAKE_TIMEOUT_SECS), connecting).await {
         Ok(Ok(connection)) => {
@@ -218,7 +219,7 @@ async fn attend(connection: Connection, permit: OwnedSemaphorePermit, shared: &A
     let data = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
     if data.and_then(|data| data.protocol).as_deref() == Some(ALPN_ENROLL) {
         drop(permit);
-        enrolment::answer(&connection, shared).await;
+        Box::pin(enrolment::answer(&connection, shared)).await;
         return;
     }
     let shown = connection.peer_identity().and_then(|shown| shown.downcast::<Vec<CertificateDer<'static>>>().ok());

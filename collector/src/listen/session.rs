@@ -51,7 +51,7 @@ pub async fn serve(
     shared: &Arc<Shared>,
 ) -> End {
     let limit = Duration::from_secs(HANDSHAKE_TIMEOUT_SECS);
-    let met = match tokio::time::timeout(limit, meet(connection, admitted, shared)).await {
+    let met = match tokio::time::timeout(limit, Box::pin(meet(connection, admitted, shared))).await {
         Ok(Ok(met)) => met,
         Ok(Err(end)) => return end,
         Err(_) => return End::Fault(format!("no hello in {HANDSHAKE_TIMEOUT_SECS} s, or no room for the agent")),
