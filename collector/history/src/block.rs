@@ -25,8 +25,8 @@ use crate::source::SourceName;
 use crate::usage::BlockUsage;
 use column::PcoFormat;
 use format::{
-    CRC_BYTES, Chunk, Column, FOOTER_BYTES, Footer, HEADER_BYTES, Header, Listing, Origin, Outline, Part, PartError,
-    Place, Presence,
+    CRC_BYTES, Chunk, Column, FOOTER_BYTES, Footer, HEADER_BYTES, Header, Listing, Lookup, Origin, Outline, Part,
+    PartError, Place, Presence,
 };
 pub(crate) use writer::{BlockWriter, Ticks};
 
@@ -112,6 +112,8 @@ pub(crate) struct Block {
     usage: BlockUsage,
     /// The timestamps of the chunk read last: the series of a host are asked for one after another.
     last_timestamps: Mutex<Option<(u32, Arc<[i64]>)>>,
+    /// The listing of the chunk looked up last, for the same reason; while one looks there, others read their own.
+    last_lookup: Mutex<Option<(u32, Lookup)>>,
     /// A part of it was found damaged: it is left as it is.
     spoiled: AtomicBool,
 }
@@ -239,7 +241,8 @@ impl Loaded {
         }
         members.sort_unstable_by_key(|member| (member.series, member.roster, member.place));
         let origin = origin.unwrap_or_else(|| Origin { order: number, ..Origin::default() });
-        let (last_timestamps, spoiled) = (Mutex::default(), AtomicBool::new(false));
+        let (last_timestamps, last_lookup) = (Mutex::default(), Mutex::default());
+        let spoiled = AtomicBool::new(false);
         Block {
             path,
             file,
@@ -253,6 +256,7 @@ impl Loaded {
             members,
             usage,
             last_timestamps,
+            last_lookup,
             spoiled,
         }
     }
@@ -311,7 +315,9 @@ impl Block {
     /// The series of a chunk, in the order of the file.
     pub(crate) fn entries(&self, chunk: u32) -> Result<Vec<Entry>, BlockError> {
         let series = self.rosters[self.chunks[chunk as usize].roster as usize].series.iter();
-        let columns = self.listed(chunk, None)?;
+        let Chunk { listing, ticks, .. } = &self.chunks[chunk as usize];
+        let columns = format::parse_listing(&self.listing(listing)?, (listing, *ticks), self.footer.index_offset)
+            .map_err(|_| BlockError::Damaged { path: self.path.clone(), part: Part::Index })?;
         Ok(series.zip(columns).map(|(series, column)| self.entry(chunk, *series, column)).collect())
     }
 
@@ -319,16 +325,30 @@ impl Block {
         Entry { series, presence, values, ticks: self.chunks[chunk as usize].ticks as usize }
     }
 
-    /// What the index lists for a chunk, of all its series or of the one at `place`.
-    fn listed(&self, chunk: u32, place: Option<u32>) -> Result<Vec<Column>, BlockError> {
-        let Chunk { listing, ticks, .. } = &self.chunks[chunk as usize];
-        let Listing { at, bytes, .. } = listing;
+    /// The bytes of what the index lists for a chunk.
+    fn listing(&self, Listing { at, bytes, .. }: &Listing) -> Result<Vec<u8>, BlockError> {
         let mut raw = vec![0; *bytes as usize];
-        let path = || self.path.clone();
         let read = self.file.read_at(self.footer.index_offset + at, &mut raw);
-        read.map_err(|source| BlockError::Io { path: path(), part: Part::Index, source })?;
-        format::parse_listing(&raw, (listing, *ticks), place, self.footer.index_offset)
-            .map_err(|_| BlockError::Damaged { path: path(), part: Part::Index })
+        read.map_err(|source| BlockError::Io { path: self.path.clone(), part: Part::Index, source })?;
+        Ok(raw)
+    }
+
+    /// What the index lists for a chunk's series at `place`.
+    fn looked_up(&self, chunk: u32, place: u32) -> Result<Column, BlockError> {
+        let last = || self.last_lookup.lock().unwrap_or_else(PoisonError::into_inner);
+        let damaged = |_| BlockError::Damaged { path: self.path.clone(), part: Part::Index };
+        let taken = last().take().filter(|(of, _)| *of == chunk);
+        let mut lookup = match taken {
+            Some((_, lookup)) => lookup,
+            None => {
+                let Chunk { listing, ticks, .. } = &self.chunks[chunk as usize];
+                let listed = (listing, *ticks);
+                Lookup::new(self.listing(listing)?, listed, self.footer.index_offset).map_err(damaged)?
+            }
+        };
+        let column = lookup.column(place).map_err(damaged)?;
+        *last() = Some((chunk, lookup));
+        Ok(column)
     }
 
     /// Every series, some more than once.
@@ -379,8 +399,7 @@ impl Block {
         let mut places: Vec<_> = self.places(series, start, end).collect();
         places.sort_unstable();
         for (chunk, place) in places {
-            let Some(column) = self.listed(chunk, Some(place))?.pop() else { continue };
-            let entry = &self.entry(chunk, series, column);
+            let entry = &self.entry(chunk, series, self.looked_up(chunk, place)?);
             let ticks = entry.ticks;
             let timestamps = self.timestamps(chunk)?;
             let from = timestamps.partition_point(|at| *at <= start);

@@ -8,7 +8,8 @@ mod index;
 use std::fmt;
 
 pub(crate) use self::index::{
-    Chunk, Column, Listed, Listing, Outline, Place, Presence, Template, parse_index, parse_listing, parse_template,
+    Chunk, Column, Listed, Listing, Lookup, Outline, Place, Presence, Template, parse_index, parse_listing,
+    parse_template,
 };
 use super::column::{self, PcoFormat};
 use crate::bytes::{Fields, Malformed, check_index_place, close_footer, put_u64};
@@ -252,7 +253,7 @@ pub fn parse_whole(bytes: &[u8]) -> Result<u64, PartError> {
         let timestamps = column::decode_integers(&pco, &bytes, *ticks as usize);
         timestamps.map_err(|Malformed| PartError::Damaged(Part::Timestamps(0)))?;
         let listed = &index[listing.at as usize..][..listing.bytes as usize];
-        for one in parse_listing(listed, (listing, *ticks), None, footer.index_offset)? {
+        for one in parse_listing(listed, (listing, *ticks), footer.index_offset)? {
             let bytes = column(&one.values, Part::Values)?;
             let count = one.presence.count(*ticks as usize);
             values.clear();
@@ -315,11 +316,17 @@ mod tests {
         let outline = parse_index(VERSION, index, data_end).unwrap();
         let columns = outline.chunks.iter().flat_map(|chunk| {
             let listed = &index[chunk.listing.at as usize..][..chunk.listing.bytes as usize];
-            let all = parse_listing(listed, (&chunk.listing, chunk.ticks), None, data_end).unwrap();
-            for (place, column) in all.iter().enumerate() {
-                let one = parse_listing(listed, (&chunk.listing, chunk.ticks), Some(place as u32), data_end);
-                assert_eq!(one.unwrap(), std::slice::from_ref(column));
+            let all = parse_listing(listed, (&chunk.listing, chunk.ticks), data_end).unwrap();
+            let listing = (&chunk.listing, chunk.ticks);
+            let mut lookup = Lookup::new(listed.to_vec(), listing, data_end).unwrap();
+            // On from the last, at it again, back, and past the end.
+            let ahead = 0..all.len();
+            for place in ahead.clone().chain(ahead.clone().rev()).chain(ahead.step_by(2)) {
+                assert_eq!(lookup.column(place as u32).as_ref(), Ok(&all[place]));
+                assert!(lookup.column(all.len() as u32).is_err());
             }
+            assert!(lookup.column(u32::MAX).is_err());
+            assert!(Lookup::new(listed[1..].to_vec(), listing, data_end).is_err());
             all
         });
         for column in columns {

@@ -83,6 +83,13 @@ pub(crate) enum Place {
     Data { offset: u64, bytes: u32 },
 }
 
+impl Listing {
+    /// The fields of its bytes.
+    fn checked<'a>(&self, bytes: &'a [u8]) -> Result<Fields<'a>, Malformed> {
+        if crc32fast::hash(bytes) == self.crc { Ok(Fields::new(bytes)) } else { Err(Malformed) }
+    }
+}
+
 impl Presence {
     /// How many values the series has in a chunk of `ticks`.
     pub(crate) fn count(&self, ticks: usize) -> usize {
@@ -139,22 +146,14 @@ pub(crate) fn parse_index(version: u32, bytes: &[u8], data_end: u64) -> Result<O
     parse().map_err(|Malformed| PartError::Damaged(Part::Index))
 }
 
-/// The columns that a chunk of `ticks` lists, or only the one at `place`.
+/// The columns that a chunk of `ticks` lists.
 pub(crate) fn parse_listing(
     bytes: &[u8],
     (listing, ticks): (&Listing, u32),
-    place: Option<u32>,
     data_end: u64,
 ) -> Result<Vec<Column>, PartError> {
     let parse = || {
-        if crc32fast::hash(bytes) != listing.crc {
-            return Err(Malformed);
-        }
-        let mut columns = Columns { fields: Fields::new(bytes), offset: listing.data_from, data_end };
-        if let Some(place) = place {
-            (0..place).try_for_each(|_| columns.skip())?;
-            return Ok(vec![columns.next(ticks)?.1]);
-        }
+        let mut columns = Columns { fields: listing.checked(bytes)?, offset: listing.data_from, data_end };
         let mut all = Vec::new();
         while !columns.fields.is_empty() {
             all.push(columns.next(ticks)?.1);
@@ -162,6 +161,52 @@ pub(crate) fn parse_listing(
         Ok(all)
     };
     parse().map_err(|Malformed| PartError::Damaged(Part::Index))
+}
+
+/// A chunk's listing that was read and checked, to look columns up in. The series of a group are asked for one after
+/// another, so that each look-up goes on where the one before ended: all of them together go through the bytes once.
+#[derive(Debug)]
+pub(crate) struct Lookup {
+    bytes: Vec<u8>,
+    ticks: u32,
+    data_from: u64,
+    data_end: u64,
+    next: Next,
+}
+
+/// Where a listing goes on: the place of the next series, where it stands in the listing, and where the next column of
+/// the data area begins.
+#[derive(Clone, Copy, Debug)]
+struct Next {
+    place: u32,
+    at: usize,
+    offset: u64,
+}
+
+impl Lookup {
+    /// Checks the bytes of the listing of a chunk of `ticks`.
+    pub(crate) fn new(bytes: Vec<u8>, (listing, ticks): (&Listing, u32), data_end: u64) -> Result<Self, PartError> {
+        listing.checked(&bytes).map_err(|Malformed| PartError::Damaged(Part::Index))?;
+        let data_from = listing.data_from;
+        Ok(Self { bytes, ticks, data_from, data_end, next: Next { place: 0, at: 0, offset: data_from } })
+    }
+
+    /// The column of the series at `place`.
+    pub(crate) fn column(&mut self, place: u32) -> Result<Column, PartError> {
+        self.find(place).map_err(|Malformed| PartError::Damaged(Part::Index))
+    }
+
+    fn find(&mut self, place: u32) -> Result<Column, Malformed> {
+        let begin = Next { place: 0, at: 0, offset: self.data_from };
+        let Next { place: from, at, offset } = if self.next.place <= place { self.next } else { begin };
+        let rest = self.bytes.get(at..).ok_or(Malformed)?;
+        let mut columns = Columns { fields: Fields::new(rest), offset, data_end: self.data_end };
+        (from..place).try_for_each(|_| columns.skip())?;
+        let (_, column) = columns.next(self.ticks)?;
+        let at = self.bytes.len() - columns.fields.rest().len();
+        self.next = Next { place: place.saturating_add(1), at, offset: columns.offset };
+        Ok(column)
+    }
 }
 
 /// A metric's type and the labels that many series have.
