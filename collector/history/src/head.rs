@@ -28,23 +28,16 @@ const COLUMNS_SEARCHED_MAX: usize = 64;
 #[derive(Debug, Default)]
 pub(crate) struct HeadData {
     pub(crate) groups: FxHashMap<GroupId, Group>,
-    by_series: FxHashMap<SeriesId, Places>,
+    /// A series' first column.
+    by_series: FxHashMap<SeriesId, Place>,
+    /// Its columns after that, in the order they were opened: nearly every series has but one.
+    more_places: FxHashMap<SeriesId, Vec<Place>>,
     pub(crate) samples: u64,
     pub(crate) bytes: u64,
 }
 
-/// The columns of a series, by group and number, in the order they were opened. Nearly every series has one.
-#[derive(Debug)]
-struct Places {
-    first: (GroupId, u32),
-    more: Vec<(GroupId, u32)>,
-}
-
-impl Places {
-    fn iter(&self) -> impl DoubleEndedIterator<Item = &(GroupId, u32)> {
-        std::iter::once(&self.first).chain(&self.more)
-    }
-}
+/// Where a column is: its group, and its number there.
+type Place = (GroupId, u32);
 
 /// One group's ticks, in the order they came.
 #[derive(Debug, Default)]
@@ -65,13 +58,20 @@ pub(crate) struct Column {
     end: u32,
     /// The last of `ticks`, here so that a change reads no more of the column's memory than this.
     last_tick: u32,
-    /// Ticks at which the value changed, ascending, the first tick among them.
+    /// The value at `start`; most columns never have another.
+    first: u64,
+    /// Ticks after `start` at which the value changed, ascending.
     ticks: Vec<u32>,
     /// The value from that tick on.
     bits: Vec<u64>,
 }
 
 impl Column {
+    /// Its last value.
+    fn last(&self) -> u64 {
+        self.bits.last().copied().unwrap_or(self.first)
+    }
+
     /// The ticks that it covers in a group of `len` ticks.
     pub(crate) fn ticks(&self, len: usize) -> std::ops::Range<usize> {
         self.start as usize..(self.end as usize).min(len)
@@ -80,7 +80,7 @@ impl Column {
     /// Calls `each` with every tick of `range` (within [`Column::ticks`]) and its value.
     pub(crate) fn values(&self, range: std::ops::Range<usize>, mut each: impl FnMut(usize, u64)) {
         let mut at = self.ticks.partition_point(|tick| *tick as usize <= range.start);
-        let Some(mut bits) = at.checked_sub(1).map(|before| self.bits[before]) else { return };
+        let mut bits = at.checked_sub(1).map_or(self.first, |before| self.bits[before]);
         let mut tick = range.start;
         while tick < range.end {
             let until = self.ticks.get(at).map_or(range.end, |next| (*next as usize).min(range.end));
@@ -107,16 +107,21 @@ impl HeadData {
         self.by_series.keys().copied()
     }
 
+    /// The series' columns, in the order they were opened.
+    fn places(&self, series: SeriesId) -> impl DoubleEndedIterator<Item = &Place> {
+        let more = self.more_places.get(&series).into_iter().flatten();
+        self.by_series.get(&series).into_iter().chain(more)
+    }
+
     /// Whether the series may have a sample after `start` and not after `end`.
     pub(crate) fn has(&self, series: SeriesId, start: i64, end: i64) -> bool {
-        let places = self.by_series.get(&series).into_iter().flat_map(Places::iter);
-        let mut groups = places.filter_map(|(group, _)| self.groups.get(group));
+        let mut groups = self.places(series).filter_map(|(group, _)| self.groups.get(group));
         groups.any(|group| group.min_ts <= end && group.max_ts > start)
     }
 
     /// Adds the series' samples after `start` and not after `end`, in the order they came.
     pub(crate) fn samples(&self, series: SeriesId, start: i64, end: i64, ts: &mut Vec<i64>, values: &mut Vec<f64>) {
-        for (group, column) in self.by_series.get(&series).into_iter().flat_map(Places::iter) {
+        for (group, column) in self.places(series) {
             let Some(group) = self.groups.get(group) else { continue };
             let Some(column) = group.columns.get(*column as usize) else { continue };
             let mut range = column.ticks(group.ts.len());
@@ -145,7 +150,7 @@ impl HeadData {
                 found = Some((at, bits));
             }
         };
-        for (group, column) in self.by_series.get(&series).into_iter().flat_map(Places::iter) {
+        for (group, column) in self.places(series) {
             let Some(group) = self.groups.get(group) else { continue };
             let Some(column) = group.columns.get(*column as usize) else { continue };
             let mut range = column.ticks(group.ts.len());
@@ -165,9 +170,10 @@ impl HeadData {
             if group.ts[last] <= start {
                 continue;
             }
-            match column.bits.last() {
-                Some(bits) if column.last_tick as usize <= last => take(group.ts[last], *bits),
-                _ => column.values(last..range.end, |tick, bits| take(group.ts[tick], bits)),
+            if column.last_tick as usize <= last {
+                take(group.ts[last], column.last());
+            } else {
+                column.values(last..range.end, |tick, bits| take(group.ts[tick], bits));
             }
         }
         found
@@ -201,7 +207,7 @@ impl HeadData {
     /// The series' value at an instant, if one is found; see [`HeadData::tick_at`]. Of a series in many pieces only
     /// the latest are searched.
     pub(crate) fn value_at(&self, series: SeriesId, ts_ms: i64) -> Option<u64> {
-        let places = self.by_series.get(&series)?.iter().rev().take(COLUMNS_SEARCHED_MAX);
+        let places = self.places(series).rev().take(COLUMNS_SEARCHED_MAX);
         places
             .filter_map(|(id, column)| {
                 let group = self.groups.get(id)?;
@@ -246,7 +252,7 @@ impl HeadData {
     /// Extends a column over the tick after its last.
     pub(crate) fn cover(&mut self, group: GroupId, column: u32, tick: u32, bits: u64) {
         let found = self.groups.get(&group).and_then(|group| group.columns.get(column as usize));
-        if found.is_some_and(|column| column.bits.last() != Some(&bits)) {
+        if found.is_some_and(|column| column.last() != bits) {
             self.change(group, column, tick, bits);
         }
         self.close(group, column, tick + 1);
@@ -255,12 +261,13 @@ impl HeadData {
     fn open(&mut self, group: GroupId, series: SeriesId, tick: u32, bits: u64) -> u32 {
         let columns = &mut self.groups.entry(group).or_default().columns;
         let at = columns.len() as u32;
-        columns.push(Column { series, start: tick, end: OPEN, last_tick: tick, ticks: vec![tick], bits: vec![bits] });
+        let (ticks, changed) = (Vec::new(), Vec::new());
+        columns.push(Column { series, start: tick, end: OPEN, last_tick: tick, first: bits, ticks, bits: changed });
         match self.by_series.entry(series) {
             Entry::Vacant(vacant) => {
-                vacant.insert(Places { first: (group, at), more: Vec::new() });
+                vacant.insert((group, at));
             }
-            Entry::Occupied(mut places) => places.get_mut().more.push((group, at)),
+            Entry::Occupied(_) => self.more_places.entry(series).or_default().push((group, at)),
         }
         self.bytes += COLUMN_BYTES;
         at
@@ -271,8 +278,7 @@ impl HeadData {
         let group = self.groups.get_mut(&group);
         let Some(column) = group.and_then(|group| group.columns.get_mut(column as usize)) else { return };
         if column.last_tick == tick {
-            column.bits.pop();
-            column.bits.push(bits);
+            *column.bits.last_mut().unwrap_or(&mut column.first) = bits;
             return;
         }
         column.last_tick = tick;
@@ -301,7 +307,8 @@ pub(crate) struct Live {
 
 #[derive(Debug, Default)]
 struct LiveGroup {
-    slots: FxHashMap<Slot, LiveSlot>,
+    /// By slot: an agent numbers them without gaps.
+    slots: Vec<Option<LiveSlot>>,
     /// Slots that have had a value: each gives a sample a tick.
     valued: u64,
     /// Whether every valued slot has its column in the present head.
@@ -316,6 +323,25 @@ struct LiveSlot {
     /// Declared, but without a tick since.
     fresh: bool,
     column: Option<u32>,
+}
+
+impl LiveGroup {
+    fn live(&self) -> impl Iterator<Item = &LiveSlot> {
+        self.slots.iter().flatten()
+    }
+
+    fn live_mut(&mut self) -> impl Iterator<Item = &mut LiveSlot> {
+        self.slots.iter_mut().flatten()
+    }
+
+    /// Puts a series into a slot, which the frame's decoder knows to be within bounds.
+    fn put(&mut self, slot: Slot, series: LiveSlot) {
+        let at = slot as usize;
+        if at >= self.slots.len() {
+            self.slots.resize(at + 1, None);
+        }
+        self.slots[at] = Some(series);
+    }
 }
 
 impl Live {
@@ -339,7 +365,7 @@ impl Live {
         let fresh = self
             .groups
             .iter()
-            .flat_map(|(group, live)| live.slots.values().filter(|slot| slot.fresh).map(|slot| (*group, *slot)));
+            .flat_map(|(group, live)| live.live().filter(|slot| slot.fresh).map(|slot| (*group, *slot)));
         let ending = self.ending.values().copied().chain(fresh);
         let valued = ending.filter(|(_, slot)| slot.bits.is_some_and(|bits| bits != STALE_NAN_BITS));
         valued.map(|(group, slot)| (group, slot.series))
@@ -347,22 +373,22 @@ impl Live {
 
     /// Every live series.
     pub(crate) fn series(&self) -> impl Iterator<Item = SeriesId> {
-        let slots = self.groups.values().flat_map(|group| group.slots.values());
+        let slots = self.groups.values().flat_map(LiveGroup::live);
         slots.map(|slot| slot.series).chain(self.ending.keys().copied())
     }
 
     /// Forgets every group; their series end at their group's next tick unless declared again before.
     pub(crate) fn reset(&mut self) {
-        for (group, mut live) in self.groups.drain() {
-            for (_, slot) in live.slots.drain().filter(|(_, slot)| slot.bits.is_some()) {
-                self.ending.insert(slot.series, (group, slot));
+        for (group, live) in self.groups.drain() {
+            for slot in live.live().filter(|slot| slot.bits.is_some()) {
+                self.ending.insert(slot.series, (group, *slot));
             }
         }
     }
 
     pub(crate) fn retire(&mut self, group: GroupId, slot: Slot) {
         let Some(live) = self.groups.get_mut(&group) else { return };
-        if let Some(slot) = live.slots.remove(&slot)
+        if let Some(slot) = live.slots.get_mut(slot as usize).and_then(Option::take)
             && slot.bits.is_some()
         {
             live.valued -= u64::from(!slot.fresh);
@@ -384,14 +410,14 @@ impl Live {
             }
         }
         let live = self.groups.entry(group).or_default();
-        live.slots.insert(slot, LiveSlot { series, bits, fresh: true, column });
+        live.put(slot, LiveSlot { series, bits, fresh: true, column });
     }
 
     /// Puts a series into a slot with the value that it had, as a checkpoint gives it.
     pub(crate) fn restore(&mut self, group: GroupId, slot: Slot, series: SeriesId, bits: Option<u64>) {
         self.counted.insert(series);
         let live = self.groups.entry(group).or_default();
-        live.slots.insert(slot, LiveSlot { series, bits, fresh: bits.is_none(), column: None });
+        live.put(slot, LiveSlot { series, bits, fresh: bits.is_none(), column: None });
         live.valued += u64::from(bits.is_some());
         live.opened = false;
     }
@@ -401,7 +427,7 @@ impl Live {
         let live = self.groups.get_mut(&group);
         // Which value it was does not matter: only its stale marker is to come.
         let bits = Some(0);
-        match live.and_then(|live| live.slots.values_mut().find(|slot| slot.series == series)) {
+        match live.and_then(|live| live.live_mut().find(|slot| slot.series == series)) {
             Some(slot) => slot.bits = slot.bits.or(bits),
             None => {
                 self.ending.insert(series, (group, LiveSlot { series, bits, fresh: true, column: None }));
@@ -415,14 +441,14 @@ impl Live {
         self.end_series(data, group, tick);
         let live = self.groups.entry(group).or_default();
         if !live.opened {
-            for slot in live.slots.values_mut().filter(|slot| slot.column.is_none() && !slot.fresh) {
+            for slot in live.live_mut().filter(|slot| slot.column.is_none() && !slot.fresh) {
                 slot.column = slot.bits.map(|bits| data.open(group, slot.series, tick, bits));
             }
             live.opened = true;
         }
         for (slot, bits) in changes {
             // A slot that is not here was refused at a limit.
-            let Some(slot) = live.slots.get_mut(slot) else { continue };
+            let Some(slot) = live.slots.get_mut(*slot as usize).and_then(Option::as_mut) else { continue };
             live.valued += u64::from(slot.fresh);
             slot.fresh = false;
             // A slot's column, if it has one, ends on the slot's value.
@@ -441,7 +467,7 @@ impl Live {
     pub(crate) fn head_taken(&mut self) {
         for group in self.groups.values_mut() {
             group.opened = false;
-            for slot in group.slots.values_mut() {
+            for slot in group.live_mut() {
                 slot.column = None;
             }
         }

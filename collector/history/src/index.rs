@@ -2,10 +2,12 @@
 //! and every block. When a series has samples is not known here.
 
 use std::collections::BTreeMap;
+use std::hash::BuildHasher;
 use std::ops::Bound;
 
+use hashbrown::HashTable;
 use pitwatch_shared::model::{Labels, METRIC_NAME, MetricType};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
 use crate::matchers::{Candidates, Matcher};
 
@@ -15,7 +17,8 @@ pub(crate) type SeriesId = u32;
 /// All series of the store.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    ids: FxHashMap<Labels, SeriesId>,
+    /// By the labels that the entry has: they are not held here too.
+    ids: HashTable<SeriesId>,
     entries: FxHashMap<SeriesId, Entry>,
     /// Sources of a series after its first: nearly every series has but one.
     more_sources: FxHashMap<SeriesId, Vec<u32>>,
@@ -39,7 +42,7 @@ impl Index {
     }
 
     pub(crate) fn id(&self, labels: &Labels) -> Option<SeriesId> {
-        self.ids.get(labels).copied()
+        self.ids.find(hash(labels), |id| self.labels(*id) == Some(labels)).copied()
     }
 
     pub(crate) fn labels(&self, id: SeriesId) -> Option<&Labels> {
@@ -71,7 +74,7 @@ impl Index {
 
     /// The series' number, a new one if it is new. A type said later replaces an unknown one.
     pub(crate) fn insert(&mut self, labels: &Labels, kind: MetricType) -> SeriesId {
-        if let Some(&id) = self.ids.get(labels) {
+        if let Some(id) = self.id(labels) {
             if kind != MetricType::Unknown
                 && let Some(entry) = self.entries.get_mut(&id)
             {
@@ -93,8 +96,8 @@ impl Index {
                 }
             }
         }
-        self.ids.insert(labels.clone(), id);
         self.entries.insert(id, Entry { labels: labels.clone(), kind, source: NO_SOURCE });
+        self.ids.insert_unique(hash(labels), id, |id| self.entries.get(id).map_or(0, |entry| hash(&entry.labels)));
         id
     }
 
@@ -104,7 +107,7 @@ impl Index {
             return;
         }
         self.entries.retain(|id, _| keep.contains(id));
-        self.ids.retain(|_, id| keep.contains(id));
+        self.ids.retain(|id| keep.contains(id));
         self.more_sources.retain(|id, _| keep.contains(id));
         for values in self.postings.values_mut() {
             for list in values.values_mut() {
@@ -197,6 +200,10 @@ impl Index {
             *seen.entry(value).or_insert_with(|| matcher.matches(value))
         });
     }
+}
+
+fn hash(labels: &Labels) -> u64 {
+    FxBuildHasher.hash_one(labels)
 }
 
 #[cfg(test)]
