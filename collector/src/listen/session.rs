@@ -150,10 +150,21 @@ async fn receive(
     share: &Arc<Semaphore>,
     shared: &Shared,
 ) -> End {
-    let mut stream = match connection.accept_uni().await {
-        Ok(stream) => stream,
-        Err(error) => return End::Gone(error.to_string()),
-    };
+    match connection.accept_uni().await {
+        // On the heap, so that a lane costs nothing until its stream is there.
+        Ok(stream) => Box::pin(take_frames(stream, connection, admitted, source, share, shared)).await,
+        Err(error) => End::Gone(error.to_string()),
+    }
+}
+
+async fn take_frames(
+    mut stream: RecvStream,
+    connection: &Connection,
+    admitted: &Admitted,
+    source: &SourceName,
+    share: &Arc<Semaphore>,
+    shared: &Shared,
+) -> End {
     let mut byte = [0];
     if let Err(end) = read_exact(&mut stream, &mut byte, connection).await {
         return end;
