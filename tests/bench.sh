@@ -1,5 +1,5 @@
 #!/bin/sh
-# The benchmarks of docs/benchmarks/spine.md, on this machine, on release programs beside one another:
+# The benchmarks of docs/benchmarks/spine.md and agent.md, on this machine, on release programs beside one another:
 #   make bench        builds them, then runs this
 # Prints tables, writes nothing, needs no network but loopback, takes about 15 minutes. Larger or smaller:
 #   AGENTS=1,1000 SECONDS_EACH=15 BREACHES=60 tests/bench.sh
@@ -25,6 +25,8 @@ echo "## The agent beside node_exporter, vmagent, collectd and netdata"
 agent="$bin/pitwatch-agent"
 [ -x target/dist/pitwatch-agent ] && agent=target/dist/pitwatch-agent
 "$bin/pitwatch-cost" --seconds "$secs" --agent "$agent"
+echo "## The same on a host of 2,000 processes and 200 mounts (in namespaces of its own, as root)"
+"$bin/pitwatch-cost" --seconds "$secs" --agent "$agent" --processes 2000 --mounts 200 || echo "(no namespaces)"
 echo "## Gathering, on a host of 2,000 processes and 200 mounts (in namespaces of its own, as root)"
 mounts=$(mktemp -d)
 unshare --mount --pid --fork --mount-proc sh -c '

@@ -3,13 +3,14 @@
 //! In reading order:
 //! - [`config`]: their sections of agent.toml.
 //! - [`exposition`]: the text format; [`names`], [`rules`]: what becomes of its names; `foreign`: its series in a table.
-//! - [`http`]: asking an endpoint; [`scrape`]: doing so at a cadence.
+//! - [`http`]: asking an endpoint; [`access`]: its TLS and credentials; [`scrape`]: doing so at a cadence.
 //! - `textfile`: files of the same format.
 //! - [`statsd`], which takes datagrams.
 //!
 //! Each endpoint, the directory and StatsD are a group of the metrics lane each, with a table of their own: what floods one
 //! takes no room of another, nor of the host's signals.
 
+pub mod access;
 pub mod config;
 pub mod exposition;
 mod foreign;

@@ -141,7 +141,15 @@ impl Config {
         }
         // Its mistakes, with its own lines. It need not name a collector.
         let place = Path::new(CENTRAL_PLACE);
-        Self::parse(central, place, &host, |name| (name == "PITWATCH_AGENT_COLLECTOR").then(|| "c:1".to_owned()))?;
+        let given =
+            Self::parse(central, place, &host, |name| (name == "PITWATCH_AGENT_COLLECTOR").then(|| "c:1".to_owned()))?;
+        if let Some(scrape) = given.apps.scrape.iter().find(|scrape| scrape.access.reads_files()) {
+            // Or whoever has the collector could have any file of the host sent to him.
+            let (mut reader, _) = Reader::new(central, place);
+            let what = "names a file of the host, which only the host's own configuration may do".to_owned();
+            reader.note(None, format!("scrape.{}", scrape.job), what);
+            return Err(ConfigError::Invalid(reader.problems));
+        }
         Self::parse_with(&text, central, path, &host, variable)
     }
 
@@ -217,6 +225,19 @@ impl Config {
                 Err(ConfigError::Invalid(reader.problems))
             }
         }
+    }
+}
+
+impl Config {
+    /// The host's labels that some of its signals have of their own, and keep: each with those signals' names.
+    #[must_use]
+    pub fn labels_of_signals(&self) -> Vec<(&str, Vec<&'static str>)> {
+        let metrics = |name: &str| {
+            let all = REGISTRY.iter().flat_map(|(_, metrics)| *metrics);
+            all.filter(|metric| metric.labels.contains(&name)).map(|metric| metric.name).collect()
+        };
+        let labels = self.labels.iter().map(|(name, _)| (name.as_str(), metrics(name)));
+        labels.filter(|(_, metrics): &(_, Vec<_>)| !metrics.is_empty()).collect()
     }
 }
 
@@ -364,6 +385,9 @@ fn labels(section: Section<'_>, reader: &mut Reader<'_>) -> Vec<(String, String)
     labels.into_iter().collect()
 }
 
+/// Labels that make a series of a histogram or a summary what it is: of an application's they may not be renamed.
+const HISTOGRAM_LABELS: [&str; 2] = ["le", "quantile"];
+
 pub(crate) fn label_problem(name: &str, value: &str) -> Option<String> {
     let first = name.bytes().next().unwrap_or(b'0');
     let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
@@ -373,8 +397,8 @@ pub(crate) fn label_problem(name: &str, value: &str) -> Option<String> {
     if name == INSTANCE {
         return Some("the collector sets this label to the agent's name; set name instead".to_owned());
     }
-    if REGISTRY.iter().flat_map(|(_, metrics)| *metrics).any(|metric| metric.labels.contains(&name)) {
-        return Some("this label is one of the signals' own; choose another name".to_owned());
+    if HISTOGRAM_LABELS.contains(&name) {
+        return Some("histograms and summaries are told apart by this label; choose another name".to_owned());
     }
     (value.len() > HOST_LABEL_VALUE_MAX_BYTES)
         .then(|| format!("a value of {} bytes; at most {HOST_LABEL_VALUE_MAX_BYTES} bytes are allowed", value.len()))

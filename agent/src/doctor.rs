@@ -69,6 +69,7 @@ pub fn examine(config: Option<&Config>) -> Vec<Finding> {
         ),
         file("pressure (PSI)", &signals.proc_root.join("pressure/cpu"), "boot the kernel with psi=1"),
         control_groups(&signals),
+        smart(&signals, config),
     ];
     findings.extend(sources(&signals));
     if let Some(config) = config {
@@ -153,6 +154,27 @@ fn control_groups(signals: &SignalsConfig) -> Finding {
     missing(what, format!("controllers that are off: {}", off.join(", ")), fix)
 }
 
+/// The agent runs nothing, and SMART is read by a program with root's rights: one that writes text files has to.
+fn smart(signals: &SignalsConfig, config: Option<&Config>) -> Finding {
+    let what = "disks' SMART attributes";
+    let names = |dir: &Path| -> Vec<String> {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    };
+    let disks = names(&signals.sys_root.join("block"));
+    if !disks.iter().any(|disk| ["sd", "nvme"].iter().any(|kind| disk.starts_with(kind))) {
+        return finding(what, State::Absent("this host has no SATA, SAS or NVMe disks".to_owned()));
+    }
+    let directories = config.map(|config| config.apps.textfile.directories.as_slice()).unwrap_or_default();
+    let is_written = |name: &String| name.ends_with(".prom") && (name.starts_with("smart") || name.starts_with("nvme"));
+    if directories.iter().any(|dir| names(dir).iter().any(is_written)) {
+        return finding(what, State::Good);
+    }
+    let how = "the agent runs no program, and smartctl needs root; Debian's prometheus-node-exporter-collectors writes them \
+               as text files: set [textfile] directories = [\"/var/lib/prometheus/node-exporter\"]";
+    finding(what, State::Absent(how.to_owned()))
+}
+
 /// Every source is read twice; those that fail say why.
 fn sources(config: &SignalsConfig) -> Vec<Finding> {
     let mut signals = Signals::new(config, &[]);
@@ -193,6 +215,23 @@ fn data_dir(path: &Path) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn smart_comes_by_text_files_where_there_are_disks() {
+        let dir = tempfile::tempdir().unwrap();
+        let signals = SignalsConfig { sys_root: dir.path().to_owned(), ..SignalsConfig::default() };
+        let absent = |config: Option<&Config>| match smart(&signals, config).state {
+            State::Absent(why) => why,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(absent(None), "this host has no SATA, SAS or NVMe disks");
+        std::fs::create_dir_all(dir.path().join("block/nvme0n1")).unwrap();
+        let text = format!("name = \"a\"\ncollector = \"c:1\"\n[textfile]\ndirectories = [{:?}]\n", dir.path());
+        let config = Config::parse(&text, Path::new("agent.toml"), "a", |_| None).unwrap();
+        assert!(absent(Some(&config)).contains("prometheus-node-exporter-collectors"));
+        std::fs::write(dir.path().join("smartmon.prom"), "").unwrap();
+        assert_eq!(smart(&signals, Some(&config)).state, State::Good);
+    }
 
     #[test]
     fn a_host_is_examined_and_what_it_has_is_good() {

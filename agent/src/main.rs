@@ -23,6 +23,8 @@ use tokio::sync::watch;
 const ONCE_PAUSE_MS: u64 = 500;
 /// How long `once` waits for what may hang, each time.
 const ONCE_PATIENCE: Duration = Duration::from_secs(2);
+/// Names of signals that one line tells.
+const NAMES_SHOWN: usize = 3;
 
 /// Gathers this host's signals and delivers them to a Pitwatch collector.
 #[derive(Debug, Parser)]
@@ -114,11 +116,24 @@ fn act(command: Command) -> anyhow::Result<ExitCode> {
         Command::CheckConfig { file } => {
             let config = Config::load(&file.config)?;
             println!("{}: good (agent {}, collector {})", file.config.display(), config.name, config.collector);
+            for (label, metrics) in config.labels_of_signals() {
+                println!(
+                    "  labels.{label}: {} signals have a label of this name and keep their own: {}",
+                    metrics.len(),
+                    few(&metrics)
+                );
+            }
         }
         Command::Doctor { config } => return examine(config),
         Command::Once { config } => once(config)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The first names of a list, and whether there are more.
+fn few(names: &[&str]) -> String {
+    let shown = &names[..names.len().min(NAMES_SHOWN)];
+    format!("{}{}", shown.join(", "), if shown.len() < names.len() { ", …" } else { "" })
 }
 
 fn examine(config: Option<PathBuf>) -> anyhow::Result<ExitCode> {

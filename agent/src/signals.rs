@@ -10,7 +10,7 @@
 //! - `parse`, `source`: bytes to numbers; held files, keyed entries, the trait of a source.
 //! - sources of the vitals (1 s): `cpu`, `memory`, `numbers`, `pressure`, `disks`, `network`, `netstat`, `tracking`.
 //! - `apart`: a thread for a source that might hang.
-//! - slower sources: `filesystems` with its `prober`, `processes` with the watch list, `interfaces` and `bonds`, `sockets`,
+//! - slower sources: `filesystems` with its `prober`, `nfs`, `processes` with the watch list, `interfaces` and `bonds`, `sockets`,
 //!   `clock`, `sysfs`, `hwmon` and `raid`, `units` over `dbus`, `cgroups`, `facts` and `diskinfo`, `agent`.
 //! - `notices`: what sources see happen.
 //!
@@ -37,6 +37,7 @@ mod memory;
 mod metric;
 mod netstat;
 mod network;
+mod nfs;
 mod notices;
 mod numbers;
 mod parse;
@@ -171,7 +172,7 @@ pub struct Group {
 }
 
 /// Every metric that the agent can give, by the group that gives it.
-pub static REGISTRY: [(GroupId, &[Metric]); 47] = [
+pub static REGISTRY: [(GroupId, &[Metric]); 48] = [
     (VITALS, &cpu::METRICS),
     (VITALS, &memory::MEMINFO),
     (VITALS, &memory::VMSTAT),
@@ -191,6 +192,7 @@ pub static REGISTRY: [(GroupId, &[Metric]); 47] = [
     (PROCESSES, &processes::METRICS),
     (PROCESSES, &processes::WATCH),
     (FILESYSTEMS, &filesystems::METRICS),
+    (FILESYSTEMS, &nfs::METRICS),
     (INTERFACES, &interfaces::NUMBERS),
     (INTERFACES, &interfaces::TEXTS),
     (INTERFACES, &bonds::METRICS),
@@ -410,6 +412,7 @@ fn sources(config: &SignalsConfig, notices: &Notices) -> Vec<(GroupId, Box<dyn S
         (VITALS, Box::new(tracking::ConntrackStat::new(proc))),
         (PROCESSES, Box::new(Apart::new(processes))),
         (FILESYSTEMS, Box::new(filesystems::Filesystems::new(proc, root, Arc::new(prober::statvfs)))),
+        (FILESYSTEMS, Box::new(nfs::Nfs::new(proc))),
         (INTERFACES, Box::new(Apart::new(interfaces::Interfaces::new(sys)))),
         (INTERFACES, Box::new(bonds::Bonds::new(sys))),
         (INTERFACES, Box::new(tracking::Arp::new(proc))),

@@ -77,6 +77,7 @@ fn log(done: Done) {
             "blocks compacted"
         ),
         Done::RolledUp(made) => info!(end_ms = made.end_ms, "rolled up: {made}"),
+        Done::LogsMerged(files) => info!(files, "files of log lines became one"),
         done => info!(?done, "job done"),
     }
 }

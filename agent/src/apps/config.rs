@@ -1,12 +1,14 @@
 //! The sections `[textfile]`, `[statsd]` and `[scrape.NAME]` of agent.toml.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use pitwatch_shared::settings::{Reader, Section};
 
 use super::TARGETS_MAX;
+use super::access::{AccessConfig, Credentials, Trust, is_loopback};
 use super::http::Url;
 use super::rules::{Pattern, Rules};
 use super::scrape::ScrapeConfig;
@@ -20,6 +22,10 @@ const BODY_RANGE: (u64, u64) = (1024, 64 * MIB);
 /// Most patterns of one list.
 const PATTERNS_MAX: usize = 200;
 const DIRECTORY: &str = "give absolute paths of directories";
+const URL: &str = "give http://host:port/path or https://host:port/path";
+const FILE: &str = "give the absolute path of a file";
+const AUTHORITIES: &str = "is missing; give the file of the authorities to trust, such as \
+                           \"/etc/ssl/certs/ca-certificates.crt\", or insecure = true to trust anyone";
 const PATTERN: &str = "use names of metrics with at most one \"*\"";
 
 /// What is taken of applications.
@@ -129,7 +135,8 @@ fn scrapes(section: Section<'_>, reader: &mut Reader<'_>) -> Vec<ScrapeConfig> {
     let mut scrapes = Vec::new();
     let mut many = None;
     for (span, job, mut table) in section.tables(reader) {
-        let url = table.value(reader, "url", "give http://host:port/path", Url::parse);
+        let url = table.value(reader, "url", URL, Url::parse);
+        let access = access(&mut table, &job, span.clone(), url.as_ref(), reader);
         let cadence = table.duration(reader, "cadence", CADENCE_RANGE).unwrap_or(Duration::from_secs(10));
         let timeout = table.duration(reader, "timeout", TIMEOUT_RANGE).unwrap_or(Duration::from_secs(5));
         let body = table.bytes(reader, "body_max", BODY_RANGE).unwrap_or(8 * MIB);
@@ -170,6 +177,7 @@ fn scrapes(section: Section<'_>, reader: &mut Reader<'_>) -> Vec<ScrapeConfig> {
             Some(url) => scrapes.push(ScrapeConfig {
                 job,
                 url,
+                access,
                 cadence,
                 timeout,
                 body_max_bytes: body as usize,
@@ -178,11 +186,7 @@ fn scrapes(section: Section<'_>, reader: &mut Reader<'_>) -> Vec<ScrapeConfig> {
                 labels,
             }),
             None if reader.problems.is_empty() => {
-                reader.note(
-                    Some(span),
-                    format!("scrape.{job}.url"),
-                    "is missing; give http://host:port/path".to_owned(),
-                );
+                reader.note(Some(span), format!("scrape.{job}.url"), format!("is missing; {URL}"));
             }
             None => {}
         }
@@ -192,4 +196,57 @@ fn scrapes(section: Section<'_>, reader: &mut Reader<'_>) -> Vec<ScrapeConfig> {
         reader.note(many, "scrape".to_owned(), what);
     }
     scrapes
+}
+
+/// TLS and credentials of an endpoint.
+fn access(
+    table: &mut Section<'_>,
+    job: &str,
+    span: Range<usize>,
+    url: Option<&Url>,
+    reader: &mut Reader<'_>,
+) -> AccessConfig {
+    let mut file = |key| {
+        table.value(reader, key, FILE, |text| {
+            let path = PathBuf::from(text);
+            if path.is_absolute() { Ok(path) } else { Err(format!("{text:?} is no absolute path")) }
+        })
+    };
+    let (ca, token, password) = (file("ca_file"), file("bearer_token_file"), file("password_file"));
+    let insecure = table.flag(reader, "insecure").unwrap_or(false);
+    let username = table.value(reader, "username", "give a name without \":\"", |text| {
+        let good = !text.is_empty() && !text.contains(|c: char| c == ':' || c.is_control());
+        if good { Ok(text.to_owned()) } else { Err(format!("{text:?} is no name")) }
+    });
+    let mut wrong =
+        |key: &str, what: &str| reader.note(Some(span.clone()), format!("scrape.{job}.{key}"), what.to_owned());
+    match (url.map(|url| url.tls), &ca, insecure) {
+        (Some(false), Some(_), _) => wrong("ca_file", "is for an https:// address"),
+        (Some(false), None, true) => wrong("insecure", "is for an https:// address"),
+        (Some(true), None, false) => wrong("ca_file", AUTHORITIES),
+        (_, Some(_), true) => wrong("insecure", "contradicts ca_file; leave one of them out"),
+        _ => {}
+    }
+    let credentials = match (token, username, password) {
+        (None, None, None) => None,
+        (Some(token), None, None) => Some(Credentials::Bearer(token)),
+        (None, Some(username), Some(password_file)) => Some(Credentials::Basic { username, password_file }),
+        (Some(_), ..) => {
+            wrong("bearer_token_file", "stands beside username or password_file; use one way only");
+            None
+        }
+        (None, Some(_), None) => {
+            wrong("password_file", "is missing beside username");
+            None
+        }
+        (None, None, Some(_)) => {
+            wrong("username", "is missing beside password_file");
+            None
+        }
+    };
+    if credentials.is_some() && url.is_some_and(|url| !url.tls && !is_loopback(&url.host)) {
+        wrong("url", "credentials would cross the network for all to read; use https://");
+    }
+    let trust = ca.map(Trust::Authorities).or(insecure.then_some(Trust::Anyone));
+    AccessConfig { trust, credentials }
 }

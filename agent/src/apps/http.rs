@@ -1,14 +1,18 @@
-//! A small HTTP/1.1 client for endpoints of this host: one GET a connection, bounded in bytes and in time.
+//! A small HTTP/1.1 client for endpoints: one GET a connection, with TLS and credentials where the endpoint's
+//! [`Access`] has them, bounded in bytes and in time.
 //!
-//! [`Response`] is sans-IO and takes any bytes. Redirects are not followed and nothing is sent along: an endpoint that needs
-//! more is none for a scrape. TLS is not spoken: what is scraped is on this host.
+//! [`Response`] is sans-IO and takes any bytes. Redirects are not followed: credentials go where the configuration says.
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+
+use super::access::Access;
 
 /// Longest head of an answer, bytes.
 const HEAD_MAX_BYTES: usize = 16 * 1024;
@@ -19,9 +23,11 @@ const READ_BYTES: usize = 16 * 1024;
 /// Preferred formats.
 const ACCEPT: &str = "text/plain;version=0.0.4,application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.1";
 
-/// Where an endpoint is: `http://host:port/path`.
+/// Where an endpoint is: `http://host:port/path`, or `https://…`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
+    /// Whether TLS is spoken.
+    pub tls: bool,
     /// Name or address, an IPv6 one without its brackets.
     pub host: String,
     /// The TCP port.
@@ -37,28 +43,33 @@ impl Url {
     /// What is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} is no address of an endpoint");
-        let rest = text.strip_prefix("http://").ok_or_else(|| match text.starts_with("https://") {
-            true => format!("{text:?}: TLS is not spoken here"),
-            false => wrong(),
-        })?;
+        let (tls, rest) = match (text.strip_prefix("http://"), text.strip_prefix("https://")) {
+            (Some(rest), _) => (false, rest),
+            (_, Some(rest)) => (true, rest),
+            _ => return Err(wrong()),
+        };
         let (authority, path) = rest.split_once('/').unwrap_or((rest, "metrics"));
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => (host, port.parse().map_err(|_| wrong())?),
-            _ => (authority, 80),
+            _ => (authority, if tls { 443 } else { 80 }),
         };
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
         if host.is_empty() || !plain(host) || host.contains(['@', '/']) || !plain(path) || port == 0 {
             return Err(wrong());
         }
-        Ok(Self { host: host.to_owned(), port, path: format!("/{path}") })
+        if tls && ServerName::try_from(host).is_err() {
+            return Err(format!("{text:?}: no certificate can be of this name"));
+        }
+        Ok(Self { tls, host: host.to_owned(), port, path: format!("/{path}") })
     }
 }
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bracket = |open| if self.host.contains(':') { open } else { "" };
-        write!(f, "http://{}{}{}:{}{}", bracket("["), self.host, bracket("]"), self.port, self.path)
+        let scheme = if self.tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}{}:{}{}", bracket("["), self.host, bracket("]"), self.port, self.path)
     }
 }
 
@@ -68,6 +79,14 @@ pub enum HttpError {
     /// No connection, or it broke.
     #[error("cannot {0}")]
     Io(&'static str, #[source] io::Error),
+    /// A file that is needed to ask.
+    #[error("cannot use {path}")]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// It took too long.
     #[error("no whole answer within {0:?}")]
     Slow(Duration),
@@ -86,33 +105,50 @@ pub enum HttpError {
 ///
 /// # Errors
 /// Any of [`HttpError`].
-pub async fn get(url: &Url, timeout: Duration, max_bytes: usize) -> Result<Vec<u8>, HttpError> {
+pub async fn get(url: &Url, access: &mut Access, timeout: Duration, max_bytes: usize) -> Result<Vec<u8>, HttpError> {
     let exchange = async {
-        let connected = TcpStream::connect((url.host.as_str(), url.port)).await;
-        let mut stream = connected.map_err(|error| HttpError::Io("connect", error))?;
+        let authorization = access.authorization().await?.map(|value| format!("Authorization: {value}\r\n"));
         let host = if url.host.contains(':') { format!("[{}]", url.host) } else { url.host.clone() };
         let request = format!(
-            "GET {} HTTP/1.1\r\nHost: {host}:{}\r\nUser-Agent: pitwatch-agent/{}\r\nAccept: {ACCEPT}\r\n\
+            "GET {} HTTP/1.1\r\nHost: {host}:{}\r\nUser-Agent: pitwatch-agent/{}\r\nAccept: {ACCEPT}\r\n{}\
              X-Prometheus-Scrape-Timeout-Seconds: {}\r\nConnection: close\r\n\r\n",
             url.path,
             url.port,
             env!("CARGO_PKG_VERSION"),
+            authorization.unwrap_or_default(),
             timeout.as_secs_f64(),
         );
-        stream.write_all(request.as_bytes()).await.map_err(|error| HttpError::Io("send", error))?;
-        let mut response = Response::new(max_bytes);
-        let mut buffer = vec![0; READ_BYTES];
-        loop {
-            let read = stream.read(&mut buffer).await.map_err(|error| HttpError::Io("read", error))?;
-            if read == 0 {
-                return response.end();
-            }
-            if response.feed(&buffer[..read])? {
-                return response.end();
+        let connector = access.connector().await?;
+        let connected = TcpStream::connect((url.host.as_str(), url.port)).await;
+        let stream = connected.map_err(|error| HttpError::Io("connect", error))?;
+        match connector {
+            None => ask(stream, &request, max_bytes).await,
+            Some(connector) => {
+                let name = ServerName::try_from(url.host.clone());
+                let name = name.map_err(|error| HttpError::Io("name the endpoint", io::Error::other(error)))?;
+                let stream = connector.connect(name, stream).await;
+                ask(stream.map_err(|error| HttpError::Io("agree on TLS", error))?, &request, max_bytes).await
             }
         }
     };
     tokio::time::timeout(timeout, exchange).await.map_err(|_| HttpError::Slow(timeout))?
+}
+
+async fn ask(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: &str,
+    max_bytes: usize,
+) -> Result<Vec<u8>, HttpError> {
+    stream.write_all(request.as_bytes()).await.map_err(|error| HttpError::Io("send", error))?;
+    stream.flush().await.map_err(|error| HttpError::Io("send", error))?;
+    let mut response = Response::new(max_bytes);
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        let read = stream.read(&mut buffer).await.map_err(|error| HttpError::Io("read", error))?;
+        if read == 0 || response.feed(&buffer[..read])? {
+            return response.end();
+        }
+    }
 }
 
 /// An answer as its bytes come in.
@@ -331,12 +367,22 @@ mod tests {
             ("http://localhost:9100", "http://localhost:9100/metrics"),
             ("http://[::1]:9100/m?x=y", "http://[::1]:9100/m?x=y"),
             ("http://localhost/", "http://localhost:80/"),
+            ("https://app.example/m", "https://app.example:443/m"),
+            ("https://[::1]:8443", "https://[::1]:8443/metrics"),
         ] {
             assert_eq!(Url::parse(text).unwrap().to_string(), said);
         }
-        for wrong in
-            ["https://x/", "x:1", "http://", "http://a b/", "http://u@h/", "http://h:0/", "http://h:x/", "http://h/\n"]
-        {
+        for wrong in [
+            "https://a..b/",
+            "ftp://x/",
+            "x:1",
+            "http://",
+            "http://a b/",
+            "http://u@h/",
+            "http://h:0/",
+            "http://h:x/",
+            "http://h/\n",
+        ] {
             assert!(Url::parse(wrong).is_err(), "{wrong}");
         }
     }

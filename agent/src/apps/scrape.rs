@@ -1,4 +1,4 @@
-//! Scrapes of endpoints of this host: each at its own cadence, bounded in time, bytes and series.
+//! Scrapes of endpoints: each at its own cadence, bounded in time, bytes and series.
 //!
 //! A `Target` is asked by a task of its own and what comes is put into its table by whoever owns that; a slow endpoint holds up
 //! nobody. The series about a scrape have Prometheus' names.
@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use super::access::{Access, AccessConfig};
 use super::exposition::Timestamps;
 use super::foreign::{Foreign, Taken};
 use super::http::{self, HttpError, Url};
@@ -38,6 +39,8 @@ pub struct ScrapeConfig {
     pub job: String,
     /// Where it is.
     pub url: Url,
+    /// What it needs besides.
+    pub access: AccessConfig,
     /// How often it is asked.
     pub cadence: Duration,
     /// How long an answer may take.
@@ -114,11 +117,12 @@ impl Target {
 /// Asks an endpoint at its cadence and hands on what came, until nobody takes it any more.
 pub(crate) async fn run(target: usize, config: ScrapeConfig, scraped: mpsc::Sender<Scraped>) {
     // Endpoints of one cadence are not asked all at once.
+    let mut access = Access::new(config.access.clone());
     let mut due = Instant::now() + config.cadence.mul_f64(fastrand::f64());
     loop {
         tokio::time::sleep_until(due.into()).await;
         let at = Now::read();
-        let body = http::get(&config.url, config.timeout, config.body_max_bytes).await;
+        let body = http::get(&config.url, &mut access, config.timeout, config.body_max_bytes).await;
         let took = at.monotonic.elapsed();
         if scraped.send(Scraped { target, at, took, body }).await.is_err() {
             return;

@@ -1,6 +1,7 @@
 //! Good files, and one bad file for each rule of the config.
 
 use super::*;
+use crate::apps::access::{Credentials, Trust};
 use crate::signals::WatchBy;
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
@@ -174,8 +175,8 @@ fn labels_are_the_hosts_own() {
         "agent.toml:3: labels.instance: the collector sets this label to the agent's name; set name instead",
     );
     refused(
-        "[labels]\ndevice = \"x\"",
-        "agent.toml:3: labels.device: this label is one of the signals' own; choose another name",
+        "[labels]\nle = \"x\"",
+        "agent.toml:3: labels.le: histograms and summaries are told apart by this label; choose another name",
     );
     refused("[labels]\nrole = 5", "agent.toml:3: labels.role: is a whole number; it must be a string");
     let long = "x".repeat(257);
@@ -325,7 +326,7 @@ fn applications_are_read_with_their_rules() {
 
     let wrong = parse(
         "collector = \"c:1\"\n[textfile]\ndirectories = [\"a\", 7]\n[statsd]\nudp = \"x\"\n[scrape.app]\n\
-         url = \"https://h/\"\nkeep = [\"a*b*\"]\ntimeout = \"20s\"\nlabels = { instance = \"i\", job = \"j\" }\nretries = 1\n\
+         url = \"ftp://h/\"\nkeep = [\"a*b*\"]\ntimeout = \"20s\"\nlabels = { instance = \"i\", job = \"j\" }\nretries = 1\n\
          [central]\nallow = [\"queue\"]\n",
     );
     let ConfigError::Invalid(problems) = wrong.unwrap_err() else { panic!("it was read") };
@@ -345,4 +346,52 @@ fn applications_are_read_with_their_rules() {
     }
     let wrong = parse("collector = \"c:1\"\n[scrape.app]\nkeep = [\"x\"]\n").unwrap_err().to_string();
     assert!(wrong.contains("scrape.app.url: is missing"), "{wrong}");
+}
+
+#[test]
+fn an_endpoint_says_whom_it_trusts_and_what_it_is_shown() {
+    let scrape = |keys: &str| {
+        let parsed = parse(&format!("collector = \"c:1\"\n[scrape.app]\n{keys}\n"));
+        parsed.map(|config| config.apps.scrape[0].access.clone()).map_err(|error| error.to_string())
+    };
+    let access = scrape("url = \"https://h/\"\nca_file = \"/ca.pem\"\nbearer_token_file = \"/token\"").unwrap();
+    assert_eq!(access.trust, Some(Trust::Authorities("/ca.pem".into())));
+    assert_eq!(access.credentials, Some(Credentials::Bearer("/token".into())));
+    let access = scrape("url = \"http://localhost:1/\"\nusername = \"me\"\npassword_file = \"/p\"").unwrap();
+    assert_eq!(access.trust, None);
+    let basic = Credentials::Basic { username: "me".into(), password_file: "/p".into() };
+    assert_eq!(access.credentials, Some(basic));
+    assert_eq!(scrape("url = \"https://h/\"\ninsecure = true").unwrap().trust, Some(Trust::Anyone));
+    for (keys, key, what) in [
+        ("url = \"https://h/\"", "ca_file", "is missing; give the file of the authorities to trust"),
+        ("url = \"https://h/\"\nca_file = \"ca.pem\"", "ca_file", "no absolute path"),
+        ("url = \"https://h/\"\nca_file = \"/ca\"\ninsecure = true", "insecure", "contradicts ca_file"),
+        ("url = \"http://h/\"\nca_file = \"/ca\"", "ca_file", "is for an https:// address"),
+        ("url = \"http://h/\"\ninsecure = true", "insecure", "is for an https:// address"),
+        ("url = \"http://h/\"\nbearer_token_file = \"/t\"", "url", "for all to read; use https://"),
+        ("url = \"http://[::1]/\"\nusername = \"a\"", "password_file", "is missing beside username"),
+        ("url = \"http://[::1]/\"\npassword_file = \"/p\"", "username", "is missing beside password_file"),
+        ("url = \"http://[::1]/\"\nusername = \"a:b\"", "username", "is no name"),
+        ("url = \"http://[::1]/\"\nusername = \"a\"\nbearer_token_file = \"/t\"", "bearer_token_file", "one way only"),
+    ] {
+        let error = scrape(keys).unwrap_err();
+        assert!(error.contains(&format!("scrape.app.{key}: ")) && error.contains(what), "{keys}: {error}");
+    }
+}
+
+#[test]
+fn what_the_collector_sets_names_no_file_of_the_host() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.toml");
+    std::fs::write(&path, "name = \"a\"\ncollector = \"c:1\"\n[central]\nallow = [\"scrape\"]\n").unwrap();
+    let with = |keys: &str| Config::load_with(&path, &format!("[scrape.app]\nurl = \"https://h/\"\n{keys}"));
+    assert_eq!(with("insecure = true").unwrap().apps.scrape.len(), 1);
+    let error = with("insecure = true\nbearer_token_file = \"/etc/shadow\"").unwrap_err().to_string();
+    assert!(error.contains("scrape.app: names a file of the host"), "{error}");
+}
+
+#[test]
+fn labels_that_signals_have_too_are_taken_and_told() {
+    let config = parse("collector = \"c:1\"\n[labels]\nzone = \"eu-1a\"\nrole = \"db\"").unwrap();
+    assert_eq!(config.labels_of_signals(), [("zone", vec!["node_thermal_zone_temp"])]);
 }

@@ -37,10 +37,7 @@ const ABSENT: [(&str, &str); 21] = [
     ("node_fibrechannel_*", "not gathered: storage network adapters"),
     ("node_infiniband_*", "not gathered: InfiniBand adapters"),
     ("node_ipvs_*", "not gathered: the kernel's load balancer"),
-    (
-        "node_nfs*",
-        "not gathered: counters of NFS client and server; a dead mount is seen by `node_filesystem_device_error`",
-    ),
+    ("node_nfsd_*", "not gathered: of hosts that serve NFS; the client's `node_nfs_*` are"),
     ("node_tape_*", "not gathered: tape drives"),
     ("node_zfs_*", "not gathered: ZFS' internals; space and IO are"),
     ("node_xfs_*", "not gathered: XFS' internals; space and IO are"),

@@ -90,7 +90,8 @@ pub struct Table {
 }
 
 impl Table {
-    /// An empty table whose every series will carry `host`, the labels of the host's config.
+    /// An empty table whose every series will carry `host`, the labels of the host's config, but for those that it has
+    /// itself: a series' own label goes before the host's of the same name, as before Prometheus' external labels.
     #[must_use]
     pub fn new(host: &[(String, String)]) -> Self {
         Self {
@@ -221,6 +222,7 @@ impl Table {
 
     fn add(&mut self, kind: MetricType, name: &str, labels: &[(&str, &str)], value: f64) -> Hold {
         let host = self.host.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+        let host = host.filter(|(name, _)| labels.iter().all(|(own, _)| own != name));
         let pairs = [(METRIC_NAME, name)].into_iter().chain(host).chain(labels.iter().copied());
         let full = self.known.len() >= SERIES_PER_GROUP_MAX;
         let fitting = (!full).then(|| Labels::new(pairs).ok()).flatten();
@@ -273,6 +275,18 @@ mod tests {
         table.end();
         assert_eq!(table.take_changes(), None);
         assert_eq!(table.values(), [2.0]);
+    }
+
+    #[test]
+    fn a_series_own_label_goes_before_the_hosts() {
+        let (mut table, mut own, mut other) =
+            (Table::new(&[("zone".into(), "eu".into())]), Handle::default(), Handle::default());
+        table.begin();
+        table.set_named(&mut own, &METRIC, "m", &[("zone", "0")], 1.0);
+        table.set_named(&mut other, &METRIC, "m", &[("id", "a")], 1.0);
+        table.end();
+        let (_, added) = slots(&table.take_changes().unwrap());
+        assert_eq!(added, ["0=m{zone=\"0\"}", "1=m{id=\"a\",zone=\"eu\"}"]);
     }
 
     #[test]

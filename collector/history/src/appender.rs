@@ -195,6 +195,9 @@ impl Appender {
         if let Some(job) = RollupJob::claim(&self.history, now_ms) {
             return Ok(Some(Job::Rollup(job)));
         }
+        if let Some(job) = self.history.logs.merge(now_ms) {
+            return Ok(Some(Job::MergeLogs(job)));
+        }
         let since_ms = self.compacted_ms.map(|at| now_ms.saturating_sub(at));
         let look = self.history.compaction.take_again()
             || since_ms.is_none_or(|since_ms| !(0..COMPACT_LOOK_MS).contains(&since_ms));

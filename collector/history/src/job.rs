@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 
 use crate::compact::{CompactJob, Compacted};
 use crate::error::{BuildError, RollupError};
+use crate::logs::{LogError, LogMergeJob};
 use crate::rollup::{RolledUp, RollupJob};
 use crate::seal::{SealJob, Sealed};
 
@@ -20,6 +21,8 @@ pub enum Job {
     Compact(CompactJob),
     /// Makes a rollup file.
     Rollup(RollupJob),
+    /// Makes one file of log lines of several.
+    MergeLogs(LogMergeJob),
 }
 
 /// What a job came to.
@@ -32,6 +35,8 @@ pub enum Done {
     Compacted(Compacted),
     /// A rollup file is there.
     RolledUp(RolledUp),
+    /// So many files of log lines became one.
+    LogsMerged(usize),
     /// The job was told to end early.
     Stopped,
 }
@@ -49,6 +54,9 @@ pub enum JobError {
     /// Queries go on with what there is.
     #[error("cannot make a rollup file")]
     Rollup(#[from] RollupError),
+    /// The files of log lines stay as they are.
+    #[error("cannot merge files of log lines")]
+    MergeLogs(#[source] LogError),
 }
 
 /// Called by a patient job between small pieces of work with the bytes that it wrote since: may sleep, so that the
@@ -63,6 +71,7 @@ impl Job {
             Self::Seal(_) => "seal",
             Self::Compact(_) => "compact",
             Self::Rollup(_) => "rollup",
+            Self::MergeLogs(_) => "merge-logs",
         }
     }
 
@@ -74,6 +83,10 @@ impl Job {
         match self {
             Self::Seal(job) => job.run().map(Done::Sealed).map_err(JobError::Seal),
             Self::Compact(job) => job.run(pace).map(Done::Compacted).map_err(JobError::Compact),
+            Self::MergeLogs(job) => {
+                let merged = job.run(pace).map_err(JobError::MergeLogs)?;
+                Ok(if merged == 0 { Done::Stopped } else { Done::LogsMerged(merged) })
+            }
             Self::Rollup(job) => Ok(job.run(pace)?.map_or(Done::Stopped, Done::RolledUp)),
         }
     }

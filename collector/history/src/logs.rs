@@ -8,12 +8,14 @@
 //! - `store`: lines in, sealed into files, deleted by age and bytes.
 //! - `chunk`: some lines of one stream as bytes; `filter`: the words of a chunk.
 //! - `format`: the parts of a file; `file`: writing and reading one.
+//! - `merge`: many small files become one.
 //! - `search`: lines out.
 
 mod chunk;
 mod file;
 mod filter;
 pub mod format;
+mod merge;
 mod search;
 mod store;
 
@@ -23,6 +25,7 @@ use std::time::Duration;
 
 pub use chunk::{Line, try_lines};
 pub use file::{Checked, LogLoss, verify};
+pub use merge::LogMergeJob;
 pub use search::{Answer, Direction, Needle, Query};
 pub use store::{LogAppendError, LogSealJob, LogStats, LogStore};
 

@@ -11,9 +11,9 @@ use libfuzzer_sys::fuzz_target;
 use pitwatch_agent::signals::{self, Now, Signals, SignalsConfig};
 
 /// Below a root that is /proc, /sys and / at once.
-const FILES: [&str; 38] = [
+const FILES: [&str; 39] = [
     "stat", "meminfo", "vmstat", "diskstats", "loadavg", "schedstat", "mdstat", "1/mounts", "net/dev", "net/netstat",
-    "net/snmp", "net/snmp6", "net/sockstat", "net/sockstat6", "net/softnet_stat", "net/arp", "net/stat/nf_conntrack",
+    "net/snmp", "net/snmp6", "net/sockstat", "net/sockstat6", "net/softnet_stat", "net/arp", "net/rpc/nfs", "net/stat/nf_conntrack",
     "pressure/cpu", "pressure/memory", "pressure/io", "sys/fs/file-nr", "sys/kernel/random/entropy_avail",
     "sys/net/netfilter/nf_conntrack_count", "self/statm", "7/stat", "7/io", "7/cmdline", "7/cgroup", "etc/os-release",
     "run/udev/data/b8:0", "class/net/eth0/speed", "class/net/bonding_masters", "class/hwmon/hwmon0/temp1_input",

@@ -4,6 +4,9 @@
 //! Each sends what it gathers to loopback: the agent to a collector, vmagent and collectd into sinks that count bytes;
 //! netdata keeps its own. A program that is not installed is left out. Debian's packages: prometheus-node-exporter,
 //! victoria-metrics, collectd-core, netdata-core.
+//!
+//! With `--processes` or `--mounts` all of it runs in namespaces of its own (root only), where that many sleeping processes
+//! and small filesystems are made first; they end with it. docs/benchmarks/agent.md has the figures.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -26,6 +29,11 @@ const NAME: &str = "cost";
 const WARM_UP: Duration = Duration::from_secs(20);
 /// The agent counts its UDP bytes every 5 s and sends the count every 10 s.
 const COUNTED_WITHIN: Duration = Duration::from_secs(25);
+/// What sleeps ends by itself this long after the figures should be there.
+const SLEEP_MARGIN: Duration = Duration::from_secs(180);
+/// Most processes and mounts that may be asked for.
+const PROCESSES_MAX: u32 = 20_000;
+const MOUNTS_MAX: u32 = 2_000;
 const COLLECTD_PLUGINS: [&str; 14] = [
     "cpu",
     "memory",
@@ -52,16 +60,59 @@ struct Arguments {
     /// The agent to run, such as target/dist/pitwatch-agent; the one beside this program if it is not given.
     #[arg(long, value_name = "FILE")]
     agent: Option<PathBuf>,
+    /// Processes that sleep while it is measured, in a namespace of their own.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=PROCESSES_MAX as i64))]
+    processes: u32,
+    /// Filesystems that are mounted while it is measured, in a namespace of their own.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=MOUNTS_MAX as i64))]
+    mounts: u32,
+    /// In the namespaces already.
+    #[arg(long, hide = true)]
+    inside: bool,
 }
 
 fn main() -> ExitCode {
-    match bench(&Arguments::parse()) {
+    let arguments = Arguments::parse();
+    let outside = !arguments.inside && (arguments.processes > 0 || arguments.mounts > 0);
+    let done = if outside { in_namespaces() } else { bench(&arguments) };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs this program anew as the first process of namespaces of its own: all that it starts ends with it, whatever happens.
+fn in_namespaces() -> anyhow::Result<()> {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
+    command.arg(std::env::current_exe()?).args(std::env::args_os().skip(1)).arg("--inside");
+    let status = command.status().context("cannot start unshare (Debian's util-linux)")?;
+    anyhow::ensure!(status.success(), "in namespaces: {status}; they need root");
+    Ok(())
+}
+
+/// Makes what the host has beside those that watch it; ends with the namespaces.
+fn crowd(dir: &Path, arguments: &Arguments) -> anyhow::Result<Vec<Process>> {
+    if !arguments.inside {
+        return Ok(Vec::new());
+    }
+    for number in 0..arguments.mounts {
+        let point = dir.join(format!("mounts/{number}"));
+        fs::create_dir_all(&point)?;
+        let status = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(&point).status()?;
+        anyhow::ensure!(status.success(), "cannot mount at {}", point.display());
+    }
+    let sleep = 2 * WARM_UP + 2 * COUNTED_WITHIN + Duration::from_secs(arguments.seconds) + SLEEP_MARGIN;
+    let mut sleepers = Vec::new();
+    for _ in 0..arguments.processes {
+        let mut command = Command::new("sleep");
+        command.arg(sleep.as_secs().to_string());
+        sleepers.push(Process::start(&mut command, &dir.join("sleepers.log"))?);
+    }
+    Ok(sleepers)
 }
 
 /// Bytes and samples sent so far; NaN where it cannot be known.
@@ -111,6 +162,7 @@ fn with_children(pid: u32) -> Vec<u32> {
 
 fn bench(arguments: &Arguments) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
+    let _crowd = crowd(dir.path(), arguments)?;
     let collector = Collector::start(&dir.path().join("collector"), "[alerting]\nstock_rules = false\n", "")?;
     let program = arguments.agent.clone().map_or_else(|| programs::path("pitwatch-agent"), Ok)?;
     let mut ways = vec![pitwatch(&dir.path().join("agent"), &collector, &program)?];
@@ -153,7 +205,12 @@ fn bench(arguments: &Arguments) -> anyhow::Result<()> {
         ]);
     }
     let secs = began.0.elapsed().as_secs();
-    println!("load of the machine {} before, {} after; {} processes; {secs} s\n", began.1, load(), processes());
+    let (processes, mounts) = (processes(), mounts());
+    println!(
+        "load of the machine {} before, {} after; {processes} processes, {mounts} mounts; {secs} s\n",
+        began.1,
+        load()
+    );
     println!("{table}");
     Ok(())
 }
@@ -166,6 +223,10 @@ fn load() -> String {
 fn processes() -> usize {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter(|entry| entry.file_name().to_string_lossy().parse::<u32>().is_ok()).count()
+}
+
+fn mounts() -> usize {
+    fs::read_to_string("/proc/self/mounts").unwrap_or_default().lines().count()
 }
 
 fn wait_for_count(agent: &Way) -> anyhow::Result<()> {
@@ -234,7 +295,7 @@ fn node_exporter(dir: &Path) -> anyhow::Result<Way> {
     let second = Process::start(&mut command, &dir.join("vmagent.log"))?;
     let samples = move || {
         let page = get(own).unwrap_or_default();
-        let rows = page.lines().filter(|line| line.starts_with("vmagent_rows_inserted_total{type=\"promscrape\"}"));
+        let rows = page.lines().filter(|line| line.starts_with("vm_protoparser_rows_read_total{type=\"promscrape\"}"));
         rows.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum::<f64>()
     };
     Ok(Way {

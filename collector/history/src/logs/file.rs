@@ -8,7 +8,7 @@ use pitwatch_shared::model::Labels;
 
 use super::chunk::{Chunk, Lines, Span};
 use super::format::{self, CRC_BYTES, FOOTER_BYTES, Footer, HEADER_BYTES, Part, PartError, Place, Stream};
-use super::store::file_number;
+use super::store::file_numbers;
 use super::{LOGS_DIR, LogError};
 use crate::bytes::Malformed;
 
@@ -201,7 +201,7 @@ pub fn verify(disk: &dyn Disk, dir: &Path, progress: &mut dyn FnMut(u64)) -> io:
         names => names?,
     };
     let mut checked = Checked::default();
-    for name in names.iter().filter(|name| file_number(name).is_some()) {
+    for name in names.iter().filter(|name| file_numbers(name).is_some()) {
         let (file, streams) = match LogFile::open(disk, &dir.join(name)) {
             // Retention took it meanwhile.
             Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => continue,

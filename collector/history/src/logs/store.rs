@@ -6,6 +6,7 @@
 //!
 //! Locks are taken in this order: the view, the index, a stream.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -31,13 +32,16 @@ const STREAM_BYTES: u64 = 512;
 /// The lines of a store. Shared between threads.
 #[derive(Debug)]
 pub struct LogStore {
-    disk: Arc<dyn Disk>,
-    dir: PathBuf,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) dir: PathBuf,
     config: LogConfig,
     pub(super) index: RwLock<Index>,
     pub(super) view: RwLock<View>,
     next_file: AtomicU64,
-    sealing: Mutex<()>,
+    /// Held while files come under their names and go.
+    pub(super) sealing: Mutex<()>,
+    /// A merge is at work.
+    pub(super) merging: AtomicBool,
     /// Bytes in memory.
     head_bytes: AtomicU64,
     lines_appended: AtomicU64,
@@ -74,8 +78,12 @@ pub(super) struct Memory {
 /// A file and its chunks by stream.
 #[derive(Debug)]
 pub(super) struct Indexed {
+    /// The first and the last of the seals that it holds.
+    pub(super) numbers: (u64, u64),
     pub(super) file: LogFile,
     pub(super) chunks: FxHashMap<SeriesId, Vec<Place>>,
+    /// A part of it could not be read: it is left as it is.
+    pub(super) spoiled: AtomicBool,
 }
 
 /// Why a line was not taken.
@@ -145,6 +153,7 @@ impl LogStore {
             view: RwLock::default(),
             next_file: AtomicU64::new(1),
             sealing: Mutex::default(),
+            merging: AtomicBool::new(false),
             head_bytes: AtomicU64::new(0),
             lines_appended: AtomicU64::new(0),
         }
@@ -161,12 +170,20 @@ impl LogStore {
         }
         // A file whose name is not durable yet may not make a log needless.
         self.disk.sync_dir(dir).map_err(at("sync", dir))?;
-        let mut numbered: Vec<_> = names.iter().filter_map(|name| Some((file_number(name)?, name))).collect();
-        numbered.sort_unstable();
-        self.next_file.store(numbered.last().map_or(1, |(last, _)| last + 1), Ordering::Relaxed);
-        let (mut files, mut losses) = (Vec::new(), Vec::new());
-        for (_, name) in numbered {
-            match self.open_file(&dir.join(name)) {
+        let mut numbered: Vec<_> = names.iter().filter_map(|name| Some((file_numbers(name)?, name))).collect();
+        // One that holds others stands before them.
+        numbered.sort_unstable_by_key(|((first, last), _)| (*first, Reverse(*last)));
+        let last = numbered.iter().map(|((_, last), _)| *last).max();
+        self.next_file.store(last.map_or(1, |last| last + 1), Ordering::Relaxed);
+        let (mut files, mut losses) = (Vec::<Arc<Indexed>>::new(), Vec::new());
+        for (numbers, name) in numbered {
+            let path = dir.join(name);
+            if files.last().is_some_and(|before| numbers.1 <= before.numbers.1) {
+                // A merge that a crash cut short had made it needless.
+                let _ = self.disk.remove(&path);
+                continue;
+            }
+            match self.open_file(&path, numbers) {
                 Ok(file) => files.push(Arc::new(file)),
                 Err(error @ LogError::Newer { .. }) => return Err(error),
                 Err(error) => losses.push(LogLoss { error, lines: None }),
@@ -320,12 +337,12 @@ impl LogStore {
         stats
     }
 
-    fn open_file(&self, path: &Path) -> Result<Indexed, LogError> {
+    pub(super) fn open_file(&self, path: &Path, numbers: (u64, u64)) -> Result<Indexed, LogError> {
         let (file, streams) = LogFile::open(&*self.disk, path)?;
         let mut index = write(&self.index);
         let chunks =
             streams.into_iter().map(|stream| (index.insert(&stream.labels, MetricType::Unknown), stream.chunks));
-        Ok(Indexed { file, chunks: chunks.collect() })
+        Ok(Indexed { numbers, file, chunks: chunks.collect(), spoiled: AtomicBool::new(false) })
     }
 }
 
@@ -339,11 +356,11 @@ impl LogSealJob {
         let _one = store.sealing.lock().unwrap_or_else(PoisonError::into_inner);
         let number = store.next_file.fetch_add(1, Ordering::Relaxed);
         let temporary = store.dir.join(format!("{number:08}{TEMPORARY_SUFFIX}"));
-        let path = store.dir.join(format!("{number:08}{SUFFIX}"));
+        let path = store.dir.join(file_name((number, number)));
         let made = self.write(&temporary).and_then(|()| {
             store.disk.rename(&temporary, &path).map_err(at("rename", &temporary))?;
             store.disk.sync_dir(&store.dir).map_err(at("make durable the names in", &store.dir))?;
-            store.open_file(&path)
+            store.open_file(&path, (number, number))
         });
         let file = made.inspect_err(|_| {
             let _ = store.disk.remove(&temporary);
@@ -385,12 +402,21 @@ pub(super) fn lock(memory: &Mutex<Memory>) -> MutexGuard<'_, Memory> {
     memory.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The number of a log file's name.
-pub(super) fn file_number(name: &str) -> Option<u64> {
-    name.strip_suffix(SUFFIX)?.parse().ok()
+/// The first and the last number of a log file's name: `N.log`, or `FIRST-LAST.log` of one that was made of several.
+pub(super) fn file_numbers(name: &str) -> Option<(u64, u64)> {
+    let stem = name.strip_suffix(SUFFIX)?;
+    match stem.split_once('-') {
+        None => stem.parse().ok().map(|number| (number, number)),
+        Some((first, last)) => Some((first.parse().ok()?, last.parse().ok()?)).filter(|(first, last)| first < last),
+    }
 }
 
-fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LogError {
+/// The name of the file that holds the seals from the first to the last.
+pub(super) fn file_name((first, last): (u64, u64)) -> String {
+    if first == last { format!("{first:08}{SUFFIX}") } else { format!("{first:08}-{last:08}{SUFFIX}") }
+}
+
+pub(super) fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LogError {
     let path = path.to_owned();
     move |source| LogError::Io { action, path, source }
 }

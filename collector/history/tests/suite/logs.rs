@@ -1,5 +1,6 @@
 //! Log lines: held against a plain list, over seals, restarts, power cuts and damage.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -263,6 +264,89 @@ fn old_files_go_with_their_streams_and_the_newest_stays() {
     store.retain(i64::MAX);
     assert_eq!((store.stats().files, store.sealed_through()), (1, Some(2)));
     assert_eq!(open(&disk, &config).streams(&[], ALL.0, ALL.1), [stream("one", "c")]);
+}
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// So many seals of one day, of three streams with lines of one time among them.
+fn seals(store: &Arc<LogStore>, plain: &mut Plain, count: u64) {
+    let mut random = Random(count);
+    for nth in 0..count {
+        for line in 0..20 {
+            let of = stream("one", ["a", "b", "c"][random.below(3) as usize]);
+            let ts_ns = (nth * 20 + line) as i64 / 3 * 1_000;
+            append(store, plain, &of, ts_ns, &text(&mut random));
+        }
+        store.seal(nth + 1, nth as i64).unwrap().run().unwrap();
+    }
+}
+
+fn merge(store: &Arc<LogStore>, now_ms: i64) -> Option<usize> {
+    store.merge(now_ms).map(|job| job.run(&mut |_| ControlFlow::Continue(())).unwrap())
+}
+
+fn all<'q>(direction: Direction) -> Query<'q> {
+    let (start_ns, end_ns) = ALL;
+    Query { matchers: &[], start_ns, end_ns, needles: &[], limit: 10_000, direction }
+}
+
+#[test]
+fn files_of_a_day_become_one_with_the_same_lines() {
+    let (disk, mut plain) = (SimDisk::new(1), Plain::new());
+    let store = open(&disk, &LogConfig::default());
+    seals(&store, &mut plain, 9);
+    let other = store.merge(0).unwrap();
+    assert!(store.merge(0).is_none(), "one at a time");
+    drop(other);
+    assert_eq!(merge(&store, 0), Some(9));
+    assert_eq!(merge(&store, 0), None);
+    append(&store, &mut plain, &stream("one", "d"), 7, "late");
+    store.seal(10, 9).unwrap().run().unwrap();
+    assert_eq!(merge(&store, 0), None, "two are too few while the day lasts");
+    for _ in 0..2 {
+        let store = open(&disk, &LogConfig::default());
+        assert_eq!(store.sealed_through(), Some(10));
+        check(&store, &plain, &all(Direction::Forward));
+        check(&store, &plain, &all(Direction::Backward));
+        merge(&store, DAY_MS);
+        assert_eq!((store.stats().files, store.stats().file_lines), (1, plain.len() as u64));
+    }
+    let names = disk.list(&Path::new(DIR).join("logs")).unwrap();
+    assert_eq!(names, ["00000001-00000010.log"]);
+    assert_eq!(verify(&disk, Path::new(DIR), &mut |_| {}).unwrap().lines, plain.len() as u64);
+}
+
+#[test]
+fn a_merge_that_a_power_cut_ends_loses_and_doubles_nothing() {
+    for after in 0..60 {
+        let (disk, mut plain) = (SimDisk::new(after), Plain::new());
+        let store = open(&disk, &LogConfig::default());
+        seals(&store, &mut plain, 9);
+        disk.cut_after(after);
+        let done = store.merge(DAY_MS).unwrap().run(&mut |_| ControlFlow::Continue(()));
+        disk.power_cut();
+        disk.cut_after(u64::MAX);
+        let store = open(&disk, &LogConfig::default());
+        check(&store, &plain, &all(Direction::Forward));
+        assert_eq!(store.stats().file_lines, plain.len() as u64, "cut after {after}: {done:?}");
+        merge(&store, DAY_MS);
+        assert_eq!(disk.list(&Path::new(DIR).join("logs")).unwrap().len(), 1, "cut after {after}");
+    }
+}
+
+#[test]
+fn a_merge_that_is_stopped_or_meets_damage_leaves_all_as_it_was() {
+    let (disk, mut plain) = (SimDisk::new(1), Plain::new());
+    let store = open(&disk, &LogConfig::default());
+    seals(&store, &mut plain, 3);
+    assert_eq!(store.merge(DAY_MS).unwrap().run(&mut |_| ControlFlow::Break(())).unwrap(), 0);
+    let path = Path::new(DIR).join("logs/00000002.log");
+    // After the header of 16 bytes, a filter and its checksum come the lines.
+    (60..140).for_each(|byte| disk.flip_bit(&path, 8 * byte));
+    let error = store.merge(DAY_MS).unwrap().run(&mut |_| ControlFlow::Continue(())).unwrap_err();
+    assert!(error.to_string().contains("00000002.log"), "{error}");
+    assert!(store.merge(DAY_MS).is_none(), "the damaged one is left alone");
+    assert_eq!(disk.list(&Path::new(DIR).join("logs")).unwrap().len(), 3);
 }
 
 const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/v1.log");
