@@ -128,8 +128,6 @@ impl Alerts {
         let files = rules::load(&config)?;
         let (routing, library) = routing::load(&config)?;
         let options = Options {
-            // Who is told again, and when, is routing's matter.
-            repeat_interval_ms: i64::MAX,
             external_url: external_url.to_owned(),
             semantics: Semantics::Pitwatch { no_data: config.no_data },
             ..Options::default()
