@@ -125,12 +125,27 @@ impl Dispatcher {
         }
     }
 
+    /// What is stored of it: what [`Dispatcher::restore`] takes, of this one or of one with another routing.
+    #[must_use]
+    pub fn kept(&self) -> (Vec<Arc<Notification>>, Vec<StoredTold>) {
+        let episodes = self.episodes.values().map(|episode| episode.notification.clone()).collect();
+        let told = self.groups.iter().flat_map(|(id, group)| {
+            group.told.iter().flat_map(|(line, told)| told.stored(*id, &self.lines[*line].name))
+        });
+        (episodes, told.collect())
+    }
+
     /// Takes back what was stored: episodes, and what lines were told of groups.
     pub fn restore(&mut self, episodes: Vec<Arc<Notification>>, told: Vec<StoredTold>, now_ms: i64) -> Vec<Change> {
-        for notification in episodes {
-            self.insert(notification, now_ms);
-        }
         let mut changes = Vec::new();
+        for notification in episodes {
+            let number = self.insert(notification, now_ms);
+            if self.episodes.get(&number).is_some_and(|episode| episode.groups.is_empty()) {
+                // As the routes are now, nobody is to hear of it.
+                self.episodes.remove(&number);
+                changes.push(Change::RemoveEpisode(number));
+            }
+        }
         let by_name: HashMap<String, usize> =
             self.lines.iter().enumerate().map(|(at, line)| (line.name.clone(), at)).collect();
         let fallback_lines = self.fallback_lines();

@@ -566,6 +566,11 @@ fn withdraw(alert: &Alert, rule_key: &str, expr: &str, now_ms: i64, output: &mut
     }
 }
 
+/// What is told of an alert as it is stored.
+pub(crate) fn told(alert: &StoredAlert, transition: Transition, now_ms: i64) -> Notification {
+    notification(&Alert::from_stored(alert.clone()), transition, &alert.rule, &alert.expr, now_ms)
+}
+
 fn notification(alert: &Alert, transition: Transition, rule_key: &str, expr: &str, now_ms: i64) -> Notification {
     let alert_key = alert::key(rule_key, &alert.labels);
     let nth = if transition == Transition::NoData { alert.sent.to_string() } else { String::new() };

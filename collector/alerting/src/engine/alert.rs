@@ -226,6 +226,7 @@ impl Alert {
             no_data_since_ms: self.no_data_since_ms,
             sent: self.sent,
             depends_on: self.depends_on.clone(),
+            ends_at_ms: None,
         }
     }
 
@@ -281,6 +282,9 @@ pub struct StoredAlert {
     /// What would explain it.
     #[serde(default)]
     pub depends_on: Vec<LabelSet>,
+    /// When it is over by itself: only of alerts that others evaluate.
+    #[serde(default)]
+    pub ends_at_ms: Option<i64>,
 }
 
 /// The key of an alert in the state store.
