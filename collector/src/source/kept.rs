@@ -150,3 +150,56 @@ impl HistorySource {
         Ok(series)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use pitwatch_disk::RealDisk;
+    use pitwatch_history::{Config, History};
+    use pitwatch_shared::model::{self, MetricType};
+
+    use super::*;
+    use crate::ingest::{Event, Ingest, Tick};
+
+    const NOW_MS: i64 = 1_772_331_240_000;
+
+    fn send(ingest: &Ingest, metric: &str, host: &str, ts_ms: i64) {
+        let labels = model::Labels::new([(METRIC_NAME, metric), ("instance", host)]).unwrap();
+        let table = format!("{metric}/{host}").into();
+        let samples = vec![(labels, MetricType::Gauge, 1.0)];
+        assert!(ingest.blocking_send(Event::Internal(Tick { table, ts_ms, samples })));
+        let (reply, done) = tokio::sync::oneshot::channel();
+        let (progress, _) = tokio::sync::watch::channel(Default::default());
+        let source = pitwatch_history::SourceName::agent("settles");
+        assert!(ingest.blocking_send(Event::Open { source, session: 1, progress, reply }));
+        done.blocking_recv().unwrap();
+    }
+
+    #[test]
+    fn a_selection_is_kept_until_a_series_of_its_metric_arrives() {
+        let dir = tempfile::tempdir().unwrap();
+        let (history, appender, _) = History::open(Arc::new(RealDisk), dir.path(), Config::default()).unwrap();
+        let (ingest, _thread) = Ingest::start(appender).unwrap();
+        let kept = KeptSource::new(HistorySource::new(history));
+        let up = [Matcher::new(METRIC_NAME, MatchOp::Eq, "up").unwrap()];
+        let hosts = |start_ms: i64| -> Vec<String> {
+            let series = kept.series(&up, start_ms).unwrap();
+            series.iter().map(|(labels, _)| labels.get("instance").unwrap_or("").to_owned()).collect()
+        };
+        let found = || kept.kept().selections.get(&key(&up)).map(|kept| kept.found);
+        send(&ingest, "up", "b", NOW_MS);
+        assert_eq!(hosts(NOW_MS - 1_000), ["b"]);
+        let first = found();
+        // Neither another sample nor a series of another metric makes it old.
+        send(&ingest, "up", "b", NOW_MS + 1_000);
+        send(&ingest, "down", "a", NOW_MS + 1_000);
+        assert_eq!((hosts(NOW_MS), found()), (vec!["b".to_owned()], first));
+        send(&ingest, "up", "a", NOW_MS + 2_000);
+        assert_eq!(hosts(NOW_MS), ["a", "b"]);
+        assert_ne!(found(), first);
+        let (reply, done) = tokio::sync::oneshot::channel();
+        assert!(ingest.blocking_send(Event::Stop(reply)));
+        done.blocking_recv().unwrap();
+    }
+}
