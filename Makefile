@@ -7,7 +7,7 @@ FEATURES := --features pitwatch-collector/sled
 UI := collector/ui
 UI_SOURCES := $(shell git ls-files $(UI) 2>/dev/null || find $(UI)/src -type f)
 PACKAGES := chromium fonts-dejavu-core prometheus prometheus-alertmanager prometheus-node-exporter victoria-metrics strace iproute2 \
-	python3-venv dbus e2fsprogs mount util-linux
+	python3-venv python3-aiosmtpd dbus e2fsprogs mount util-linux
 # From PyPI, into target/.
 SCHEMATHESIS := schemathesis==4.32.5
 
@@ -77,7 +77,7 @@ bench: packages ## figures of docs/benchmarks, on this machine
 	$(CARGO) build --release -p pitwatch-agent --example gather_cost
 	tests/bench.sh
 
-bench-peers: PACKAGES := victoria-metrics prometheus
+bench-peers: PACKAGES := victoria-metrics prometheus prometheus-alertmanager
 bench-peers: packages ## side by side with VictoriaMetrics and Prometheus (REPLAY=recording.txt.zst; PEERS='--parts store' for less)
 	$(CARGO) build --release --workspace --bins
 	target/release/pitwatch-peers $(PEERS)

@@ -1,16 +1,19 @@
-//! What evaluating rules costs: rules over a fleet in history, and many alerts held at once.
+//! What evaluating rules costs: rules over a fleet in history, many alerts held at once, and a storm at one room.
 //!
 //! `cargo run --release -p pitwatch-collector --example rules -- [HOSTS] [ALERTS]`
 //!
 //! A store in a temporary directory holds HOSTS hosts of 20 gauges and 10 counters, 330 s of them at one sample a
 //! second. 100 rules of four kinds run over it as data arrives, on one thread. Then ALERTS alerts are made to fire,
-//! 5,000 a second, and held.
+//! 5,000 a second, and held: by the engine, and by what tells of them. Last, 10,000 alerts in a minute go to a room that takes
+//! a message a second, in simulated time.
 
 use std::sync::Arc;
 use std::time::Instant;
 
+use pitwatch_alerting::dispatch::Fallback;
 use pitwatch_alerting::engine::{Options, Wake};
-use pitwatch_alerting::{Engine, RuleFile};
+use pitwatch_alerting::receivers::{HttpOptions, Integration, Kind, Receiver, Secret, Slack, SlackPost, Texts};
+use pitwatch_alerting::{Dispatcher, Engine, LabelSet, Notification, Outcome, Routing, RuleFile, Silences, Transition};
 use pitwatch_collector::alerts::rules::RuleSource;
 use pitwatch_collector::ingest::{Event, Ingest, Tick};
 use pitwatch_collector::source::HistorySource;
@@ -25,6 +28,11 @@ const COUNTERS: usize = 10;
 const SECONDS: i64 = 330;
 const ROUNDS: i64 = 10;
 const STORM_A_ROUND: usize = 5_000;
+/// Alerts of the storm at one room, and over how long they begin, milliseconds.
+const ROOM_ALERTS: usize = 10_000;
+const ROOM_STORM_MS: i64 = 60_000;
+/// How long the room takes to answer, milliseconds.
+const ROOM_ANSWER_MS: i64 = 100;
 /// The end of the past; later than the epoch of any store.
 const BEGIN_MS: i64 = 1_772_331_240_000;
 
@@ -149,14 +157,21 @@ fn storm(alerts: usize, history: &Arc<History>, ingest: &Ingest) {
     send(now_ms, 0);
     engine.evaluate(Wake::Every, now_ms, &mut source);
     let before = resident_mib();
-    let (mut told, mut slowest) = (0, 0.0_f64);
+    let (mut told, mut slowest, mut telling) = (0, 0.0_f64, 0.0);
+    let mut desk = room();
     // Pending for a minute, so the rounds go on until the last has fired.
     for round in 1..=alerts.div_ceil(STORM_A_ROUND) + 62 {
         now_ms += 1_000;
         send(now_ms, round * STORM_A_ROUND);
         let begun = cpu_secs();
-        told += engine.evaluate(Wake::Every, now_ms, &mut source).notifications.len();
+        let output = engine.evaluate(Wake::Every, now_ms, &mut source);
         slowest = slowest.max(cpu_secs() - begun);
+        told += output.notifications.len();
+        let before = resident_mib();
+        for notification in output.notifications {
+            desk.take(Arc::new(notification), now_ms);
+        }
+        telling += resident_mib() - before;
     }
     let held = resident_mib();
     source.flush();
@@ -165,9 +180,82 @@ fn storm(alerts: usize, history: &Arc<History>, ingest: &Ingest) {
     let begun = cpu_secs();
     engine.evaluate(Wake::Every, now_ms + 1_000, &mut source);
     let steady = cpu_secs() - begun;
-    println!("{} alerts held, {told} told: {:.0} MiB", engine.stored().len(), held - before);
+    println!(
+        "{} alerts held, {told} told: {:.0} MiB, {telling:.0} of them to tell of them",
+        engine.stored().len(),
+        held - before
+    );
     println!("their ALERTS and ALERTS_FOR_STATE series in history: {:.0} MiB", stored - held);
     println!("a round of the storm {:.0} ms at most, a round without change {:.0} ms", slowest * 1e3, steady * 1e3);
+}
+
+/// What tells a room like Slack's of everything.
+fn room() -> Dispatcher {
+    let post = SlackPost::Hook { url: Secret::Text("http://x".to_owned()) };
+    let kind = Kind::Slack(Box::new(Slack {
+        post,
+        channel: None,
+        username: None,
+        icon_emoji: None,
+        color: None,
+        pretext: None,
+        title_link: None,
+        texts: Texts::default(),
+    }));
+    let integration = Integration { kind, send_resolved: true, http: HttpOptions::default() };
+    let receiver = Receiver { name: "room".into(), integrations: vec![integration] };
+    let routing = Arc::new(Routing::plain(vec![receiver], i64::MAX / 4));
+    Dispatcher::new(routing, Fallback::default(), Silences::default(), 1)
+}
+
+/// A storm at a room that takes a message a second, in simulated time: who hears of what, and when the last is told.
+fn room_storm() {
+    let mut desk = room();
+    let (mut begun, mut told, mut messages) = (0, std::collections::HashSet::new(), 0);
+    let (mut now_ms, mut last_ms, mut answers) = (BEGIN_MS, BEGIN_MS, Vec::new());
+    while begun < ROOM_ALERTS || desk.counts().any(|(_, _, counts)| counts.waiting > 0) || !answers.is_empty() {
+        let due = (now_ms - BEGIN_MS) * ROOM_ALERTS as i64 / ROOM_STORM_MS;
+        while begun < ROOM_ALERTS && begun as i64 <= due {
+            desk.take(Arc::new(fired(begun, now_ms)), now_ms);
+            begun += 1;
+        }
+        desk.tick(now_ms);
+        for (line, _) in answers.extract_if(.., |(_, at_ms)| *at_ms <= now_ms).collect::<Vec<(usize, i64)>>() {
+            desk.on_result(line, now_ms, &Outcome::Delivered, None);
+            last_ms = now_ms;
+        }
+        while let Some(attempt) = desk.poll(now_ms) {
+            messages += 1;
+            told.extend(attempt.message.firing.iter().map(|alert| alert.alert_key.clone()));
+            answers.push((attempt.line, now_ms + ROOM_ANSWER_MS));
+        }
+        now_ms += 10;
+    }
+    let after = (last_ms - BEGIN_MS - ROOM_STORM_MS) as f64 / 1e3;
+    println!(
+        "{ROOM_ALERTS} alerts in a minute: {messages} messages told of {}, the last {after:.1} s after the storm",
+        told.len()
+    );
+}
+
+fn fired(nth: usize, now_ms: i64) -> Notification {
+    let labels =
+        [("alertname", "Trouble".to_owned()), ("instance", format!("host-{nth:05}")), ("role", "game".to_owned())];
+    Notification {
+        id: format!("{nth}-fired"),
+        alert_key: format!("r-{nth}"),
+        transition: Transition::Fired,
+        at_ms: now_ms,
+        labels: LabelSet::new(labels),
+        annotations: LabelSet::new([("summary", format!("host {nth} is in trouble"))]),
+        value: 1.0,
+        active_at_ms: now_ms,
+        fired_at_ms: now_ms,
+        resolved_at_ms: None,
+        no_data_since_ms: None,
+        expr: "trouble > 0".to_owned(),
+        depends_on: Vec::new(),
+    }
 }
 
 /// The series of a host's 100 disks.
@@ -207,6 +295,7 @@ fn main() {
     let (ingest, _thread) = Ingest::start(appender).expect("a thread");
     speed(hosts, &history, &ingest);
     storm(alerts, &history, &ingest);
+    room_storm();
     let (reply, done) = tokio::sync::oneshot::channel();
     assert!(ingest.blocking_send(Event::Stop(reply)));
     done.blocking_recv().expect("the thread ends");

@@ -4,17 +4,18 @@
 //! ingest queue, the state store and HTTP.
 //!
 //! - [`rules`]: rule files on disk and the query side of the engine.
-//! - `reload`: rule files that changed, taken all or none.
+//! - `reload`: rules and routing that changed, taken all or none.
 //! - [`routing`]: who hears of what, from the configuration.
 //! - [`desk`]: what is to be told, silences, acknowledgements, incidents.
 //! - [`store`]: all of that in the state store.
 //! - [`moment`], [`links`]: what surrounds a message.
-//! - [`deliver`]: telling receivers.
+//! - [`deliver`], `mail`: telling receivers.
 //! - `view`, `people`: what the API shows and does.
 
 pub mod deliver;
 pub mod desk;
 pub mod links;
+mod mail;
 pub mod moment;
 mod people;
 mod reload;
@@ -30,12 +31,12 @@ use std::time::{Duration, Instant};
 use pitwatch_alerting::dispatch::Fallback;
 use pitwatch_alerting::engine::{Options, Wake};
 use pitwatch_alerting::incidents::Incidents;
-use pitwatch_alerting::template::Library;
-use pitwatch_alerting::{Dispatcher, Engine, Notification, Routing, Semantics, Silences};
+use pitwatch_alerting::{Dispatcher, Engine, Outside, Semantics, Silences};
 use pitwatch_promql::Expr;
 use tokio::sync::{Notify, watch};
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
+use self::deliver::Ways;
 use self::desk::Desk;
 use self::links::Links;
 use self::moment::Moments;
@@ -58,8 +59,6 @@ const IDLE_MS: i64 = 1_000;
 pub struct Alerts {
     inner: Mutex<Inner>,
     desk: Mutex<Desk>,
-    routing: Arc<Routing>,
-    library: Library,
     moments: Moments,
     links: Links,
     /// How the last sign of life went, and when one was taken.
@@ -77,6 +76,7 @@ pub struct Alerts {
 struct Inner {
     engine: Engine<Expr>,
     source: RuleSource,
+    outside: Outside,
 }
 
 /// How signs of life go.
@@ -126,10 +126,8 @@ impl Alerts {
         store: AlertStore,
     ) -> anyhow::Result<Self> {
         let files = rules::load(&config)?;
-        let (routing, library) = routing::load(&config)?;
+        let ways = Arc::new(Ways::load(&config)?);
         let options = Options {
-            // Who is told again, and when, is routing's matter.
-            repeat_interval_ms: i64::MAX,
             external_url: external_url.to_owned(),
             semantics: Semantics::Pitwatch { no_data: config.no_data },
             ..Options::default()
@@ -137,30 +135,16 @@ impl Alerts {
         let mut engine = Engine::new(files, options);
         let now_ms = unix_ms();
         let stored = store.load()?;
-        let routing = Arc::new(routing);
-        let after_ms = i64::try_from(config.fallback_after.as_millis()).unwrap_or(i64::MAX);
-        let fallback = Fallback { receiver: config.fallback_receiver.as_deref().map(Arc::from), after_ms };
-        let silences = Silences::restore(stored.silences);
-        let mut desk = Desk {
-            dispatcher: Dispatcher::new(routing.clone(), fallback, silences, now_ms.unsigned_abs()),
-            incidents: Incidents::restore(stored.incidents, stored.marks),
-        };
-        let (episodes, mut changes, untold) = desk.agree(stored.episodes, &stored.alerts);
-        changes.extend(desk.dispatcher.restore(episodes, stored.told, now_ms));
-        let acknowledged = desk.incidents.all_marks().filter(|(_, marks)| marks.acknowledged.is_some());
-        let acknowledged: Vec<String> = acknowledged.map(|(key, _)| key.clone()).collect();
-        acknowledged.iter().for_each(|key| desk.dispatcher.acknowledge(key, true));
-        for notification in untold {
-            changes.extend(desk.dispatcher.take(Arc::new(notification), now_ms));
-        }
+        let dispatcher = dispatcher(&config, &ways, Silences::restore(stored.silences), now_ms);
+        let mut desk = Desk { ways, dispatcher, incidents: Incidents::restore(stored.incidents, stored.marks) };
+        let changes = desk.restore((stored.episodes, stored.told), &stored.alerts, now_ms);
         let gap_ms = stored.evaluated_ms.map_or(0, |last_ms| now_ms.saturating_sub(last_ms));
-        let output = engine.restore(stored.alerts, gap_ms, now_ms);
+        let (outside, of_rules) = Outside::restore(stored.alerts);
+        let output = engine.restore(of_rules, gap_ms, now_ms);
         let links = Links::new(&store.link_key(routing::random_key()?)?, external_url);
         let alerts = Self {
-            inner: Mutex::new(Inner { engine, source }),
+            inner: Mutex::new(Inner { engine, source, outside }),
             desk: Mutex::new(desk),
-            routing,
-            library,
             moments,
             links,
             heartbeat: Mutex::default(),
@@ -206,8 +190,9 @@ impl Alerts {
         let begun = Instant::now();
         let now_ms = unix_ms();
         let mut inner = self.lock();
-        let Inner { engine, source } = &mut *inner;
-        let output = engine.evaluate(wake, now_ms, source);
+        let Inner { engine, source, outside } = &mut *inner;
+        let mut output = engine.evaluate(wake, now_ms, source);
+        outside.tick(now_ms, &mut output);
         if output.runs.is_empty() && output.changes.is_empty() && output.notifications.is_empty() {
             return;
         }
@@ -230,15 +215,16 @@ impl Alerts {
         self.stats.evaluation_us.fetch_add(spent_us, Ordering::Relaxed);
     }
 
-    fn say(&self, notification: &Notification) {
-        let receivers = self.routing.receivers_of(&notification.labels).len();
-        let (alert, labels) = (notification.name(), &notification.labels);
-        info!(alert, %labels, value = notification.value, receivers, "alert {}", notification.transition.as_str());
-    }
-
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What tells by these ways, of nothing yet.
+fn dispatcher(config: &AlertingConfig, ways: &Ways, silences: Silences, now_ms: i64) -> Dispatcher {
+    let after_ms = i64::try_from(config.fallback_after.as_millis()).unwrap_or(i64::MAX);
+    let fallback = Fallback { receiver: config.fallback_receiver.as_deref().map(Arc::from), after_ms };
+    Dispatcher::new(ways.routing.clone(), fallback, silences, now_ms.unsigned_abs())
 }
 
 /// Returns once `stop` is set; holds nothing over the wait.

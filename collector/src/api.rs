@@ -184,7 +184,7 @@ fn alerting(shared: &Arc<Shared>) -> Router<Arc<Shared>> {
             "/api/v2/silence/{id}",
             get(v2::silence).merge(delete(v2::expire_silence).route_layer(guard(Role::Operator))),
         )
-        .route("/api/v2/alerts", get(v2::alerts))
+        .route("/api/v2/alerts", get(v2::alerts).merge(post(v2::give_alerts).route_layer(guard(Role::Operator))))
         .route("/api/v2/alerts/groups", get(v2::groups))
         .route("/api/v2/receivers", get(v2::receivers))
         .route("/api/v2/status", get(v2::status))

@@ -116,6 +116,9 @@ fn act(command: &Command) -> anyhow::Result<ExitCode> {
             let config = file.load()?;
             let rules = pitwatch_collector::alerts::rules::check(&config.alerting)?;
             let (routing, _) = pitwatch_collector::alerts::routing::load(&config.alerting)?;
+            for remark in &routing.remarks {
+                eprintln!("{remark}");
+            }
             println!("good: {rules} rules, {} receivers", routing.receivers.len());
         }
         Command::Run { file } => serve(file.load()?)?,

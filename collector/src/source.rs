@@ -1,17 +1,19 @@
 //! History as PromQL sees it: matchers, labels and buckets of one crate to those of the other.
 //!
-//! Owns the conversion, and which tier answers a selection (`tier`): what a selector means is the engine's matter, where
-//! samples are is history's.
+//! Owns the conversion, which tier answers a selection (`tier`), and selections that are kept for rules ([`kept`]): what
+//! a selector means is the engine's matter, where samples are is history's.
 
+pub mod kept;
 mod tier;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pitwatch_history::rollup::{self, Cover};
 use pitwatch_history::{History, QueryError, SeriesRef};
 use pitwatch_promql::{Bucket, Hints, Labels, MatchOp, Matcher, SampleBuf, Selection, Source, SourceError};
 use pitwatch_shared::model;
+use rustc_hash::FxHashMap;
 
 pub use tier::Tier;
 
@@ -31,7 +33,7 @@ pub struct HistorySource {
 #[derive(Debug, Default)]
 struct Converted {
     /// By the number of the series.
-    labels: HashMap<u32, Labels>,
+    labels: FxHashMap<u32, Labels>,
     /// Names and values, each once: comparing label sets is then comparing pointers, for the most part.
     texts: HashSet<Arc<str>>,
 }
@@ -88,10 +90,10 @@ impl HistorySource {
     /// # Errors
     /// History's.
     pub fn series(&self, matchers: &[Matcher], start_ms: i64, end_ms: i64) -> Result<Vec<SeriesRef>, QueryError> {
-        let indexed: Vec<_> = matchers.iter().filter_map(to_history).collect();
+        let (indexed, is_all) = indexed(matchers);
         let mut series = self.history.select(&indexed, start_ms, end_ms)?;
-        if indexed.len() < matchers.len() {
-            series.retain(|one| matchers.iter().all(|m| m.matches(one.labels.value(&m.name).unwrap_or(""))));
+        if !is_all {
+            series.retain(|one| fulfils(one, matchers));
         }
         Ok(series)
     }
@@ -171,17 +173,7 @@ impl Source for HistorySource {
         hints: &Hints,
     ) -> Result<Selection<Handle>, SourceError> {
         let choice = tier::choose(&self.history, self.forced, (start_ms, end_ms), hints);
-        let fields = hints.buckets.map_or(rollup::Fields::NONE, tier::fields);
-        // A bucket that is partly within counts.
-        let span = choice.span((start_ms, end_ms));
-        let handle = |series| Handle { series, cover: choice.cover.clone(), fields };
-        let series = self.handles(matchers, span, handle)?;
-        Ok(Selection {
-            series,
-            resolution_ms: choice.resolution_ms(),
-            tier: Some(choice.tier.name()),
-            info: choice.info,
-        })
+        self.chosen(&choice, matchers, (start_ms, end_ms), hints)
     }
 
     fn samples(&self, handle: &Handle, start_ms: i64, end_ms: i64, out: &mut SampleBuf) -> Result<(), SourceError> {
@@ -222,6 +214,22 @@ impl Source for HistorySource {
 }
 
 impl HistorySource {
+    /// The answer to a selection from the tier that was chosen for it.
+    fn chosen(
+        &self,
+        choice: &tier::Choice,
+        matchers: &[Matcher],
+        span: (i64, i64),
+        hints: &Hints,
+    ) -> Result<Selection<Handle>, SourceError> {
+        let fields = hints.buckets.map_or(rollup::Fields::NONE, tier::fields);
+        let handle = |series| Handle { series, cover: choice.cover.clone(), fields };
+        // A bucket that is partly within counts.
+        let series = self.handles(matchers, choice.span(span), handle)?;
+        let (resolution_ms, tier) = (choice.resolution_ms(), Some(choice.tier.name()));
+        Ok(Selection { series, resolution_ms, tier, info: choice.info.clone() })
+    }
+
     /// The series of a selection with their labels converted.
     fn handles(
         &self,
@@ -229,13 +237,27 @@ impl HistorySource {
         (start_ms, end_ms): (i64, i64),
         handle: impl Fn(SeriesRef) -> Handle,
     ) -> Result<Vec<(Labels, Handle)>, SourceError> {
-        let series = self.series(matchers, start_ms, end_ms)?;
+        Ok(self.converted(self.series(matchers, start_ms, end_ms)?, handle))
+    }
+
+    fn converted(&self, series: Vec<SeriesRef>, handle: impl Fn(SeriesRef) -> Handle) -> Vec<(Labels, Handle)> {
         let mut converted = self.converted.lock().unwrap_or_else(PoisonError::into_inner);
         if converted.labels.len() >= LABELS_KEPT_MAX {
             *converted = Converted::default();
         }
-        Ok(series.into_iter().map(|one| (converted.labels(&one), handle(one))).collect())
+        series.into_iter().map(|one| (converted.labels(&one), handle(one))).collect()
     }
+}
+
+/// The matchers that history's index knows how to answer, and whether those are all.
+fn indexed(matchers: &[Matcher]) -> (Vec<pitwatch_history::Matcher>, bool) {
+    let indexed: Vec<_> = matchers.iter().filter_map(to_history).collect();
+    let is_all = indexed.len() == matchers.len();
+    (indexed, is_all)
+}
+
+fn fulfils(series: &SeriesRef, matchers: &[Matcher]) -> bool {
+    matchers.iter().all(|matcher| matcher.matches(series.labels.value(&matcher.name).unwrap_or("")))
 }
 
 /// The matcher for history's index; `None` where its dialect of regular expressions would mean something else.

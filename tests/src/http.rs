@@ -60,6 +60,20 @@ impl Api {
         })
     }
 
+    /// POST of JSON to `path`: status and body.
+    ///
+    /// # Errors
+    /// No answer.
+    pub fn post(&self, path: &str, body: &Value) -> anyhow::Result<(u16, Value)> {
+        let url = format!("{}{path}", self.base);
+        let post = self.client.post(&url).bearer_auth(&self.token).header("content-type", "application/json");
+        self.runtime.block_on(async {
+            let answer = post.body(body.to_string()).send().await?;
+            let (status, text) = (answer.status().as_u16(), answer.text().await?);
+            Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+        })
+    }
+
     /// An instant query now: rows of labels and value, sorted by labels.
     ///
     /// # Errors

@@ -38,12 +38,34 @@ pub enum Behaviour {
     AtMost(usize),
     /// Takes its time, milliseconds, and then the message.
     Slow(u64),
+    /// Says once that the message is too large, as its platform says it, and takes the next.
+    Oversize,
+}
+
+/// How a platform words its answers.
+#[derive(Clone, Copy, Debug)]
+pub struct Dialect {
+    /// The body where it takes a message.
+    pub taken: &'static str,
+    /// Whether it says in a header when to come back.
+    pub busy_header: bool,
+    /// The body where it has too much to do.
+    pub busy: &'static str,
+    /// Status and body where a message is too large.
+    pub large: (u16, &'static str),
+}
+
+impl Default for Dialect {
+    fn default() -> Self {
+        Self { taken: "ok", busy_header: true, busy: "ok", large: (413, "ok") }
+    }
 }
 
 #[derive(Debug)]
 struct Inbox {
     messages: Mutex<Vec<Message>>,
     behaviour: Mutex<Behaviour>,
+    dialect: Dialect,
     /// When one was last taken.
     taken: Mutex<Option<Instant>>,
     refused: AtomicU16,
@@ -64,12 +86,21 @@ impl Webhook {
     /// # Errors
     /// The system's.
     pub fn start() -> anyhow::Result<Self> {
+        Self::speaking(Dialect::default())
+    }
+
+    /// The same, with the words of a platform.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn speaking(dialect: Dialect) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
         let address = listener.local_addr()?;
         let inbox = Arc::new(Inbox {
             messages: Mutex::new(Vec::new()),
             behaviour: Mutex::new(Behaviour::Status(200)),
+            dialect,
             taken: Mutex::new(None),
             refused: AtomicU16::new(0),
         });
@@ -147,6 +178,7 @@ fn status(inbox: &Inbox, behaviour: Behaviour, bytes: usize) -> (u16, Option<u32
         Behaviour::Closes => (0, None),
         Behaviour::AtMost(most) => (if bytes > most { 413 } else { 200 }, None),
         Behaviour::Slow(_) => (200, None),
+        Behaviour::Oversize => (inbox.dialect.large.0, None),
         Behaviour::OneASecond => {
             let mut taken = inbox.taken.lock().unwrap_or_else(PoisonError::into_inner);
             if taken.is_some_and(|at| at.elapsed() < Duration::from_millis(900)) {
@@ -183,7 +215,12 @@ async fn serve(stream: TcpStream, inbox: &Inbox) -> Option<()> {
         if let Behaviour::Slow(ms) = behaviour {
             tokio::time::sleep(Duration::from_millis(ms)).await;
         }
-        if (200..300).contains(&status) {
+        let dialect = &inbox.dialect;
+        let is_large = behaviour == Behaviour::Oversize;
+        if is_large {
+            *inbox.behaviour.lock().unwrap_or_else(PoisonError::into_inner) = Behaviour::Status(200);
+        }
+        if (200..300).contains(&status) && !is_large {
             let since = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
             let at_ms = i64::try_from(since.as_millis()).ok()?;
             let text = String::from_utf8_lossy(&body).into_owned();
@@ -195,8 +232,15 @@ async fn serve(stream: TcpStream, inbox: &Inbox) -> Option<()> {
         if behaviour == Behaviour::Closes {
             return None;
         }
+        let text = match status {
+            _ if is_large => dialect.large.1,
+            200..300 => dialect.taken,
+            429 => dialect.busy,
+            _ => "ok",
+        };
+        let wait = wait.filter(|_| dialect.busy_header || behaviour == Behaviour::OneASecond);
         let wait = wait.map(|secs| format!("retry-after: {secs}\r\n")).unwrap_or_default();
-        let answer = format!("HTTP/1.1 {status} -\r\n{wait}content-length: 2\r\n\r\nok");
+        let answer = format!("HTTP/1.1 {status} -\r\n{wait}content-length: {}\r\n\r\n{text}", text.len());
         stream.write_all(answer.as_bytes()).await.ok()?;
     }
 }

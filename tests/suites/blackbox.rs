@@ -15,11 +15,14 @@
 //! - `loss`: packets lost, doubled and out of order.
 //! - `alerts`: webhooks, restarts, agents that fall silent.
 //! - `dashboards`: other people's dashboards and rule packs over a real agent's series.
+//! - `receivers`: every receiver against a platform in trouble; mail over TLS.
 //! - `remote_write`: a real Prometheus and a real vmagent write into a collector.
 //! - `http`: slow, large and many clients of the HTTP port.
 //! - `openapi`: Schemathesis over the whole HTTP API.
 //! - `rules`: rule files that change, previews.
-//! - `routing`: Alertmanager's own programs, platforms that misbehave, kill -9 in a storm, a host cut off.
+//! - `routing`: Alertmanager's own programs, a platform that misbehaves, a host cut off.
+//! - `outside`: alerts that others hand in; an alertmanager.yml that changes.
+//! - `storm`: kill -9 at 200 moments of a storm of alerts.
 //! - `settings`: mistakes in configurations, roles of tokens, stock rules.
 
 // The helpers of these tests are not in test functions, where clippy.toml allows it.
@@ -56,6 +59,10 @@ mod kills;
 mod loss;
 #[path = "blackbox/openapi.rs"]
 mod openapi;
+#[path = "blackbox/outside.rs"]
+mod outside;
+#[path = "blackbox/receivers.rs"]
+mod receivers;
 #[path = "blackbox/remote_write.rs"]
 mod remote_write;
 #[path = "blackbox/routing.rs"]
@@ -64,6 +71,8 @@ mod routing;
 mod rules;
 #[path = "blackbox/settings.rs"]
 mod settings;
+#[path = "blackbox/storm.rs"]
+mod storm;
 #[path = "blackbox/vitals.rs"]
 mod vitals;
 #[path = "blackbox/wire.rs"]

@@ -13,23 +13,24 @@
 //!
 //! A *line* is one integration of one receiver with a clock of its own: one that is down delays no other.
 
+mod attempt;
 mod line;
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+pub use attempt::Attempt;
 pub use line::{LineCounts, Outcome};
 pub use told::StoredTold;
 
 use crate::labels::{Fnv, LabelSet};
 use crate::limits;
-use crate::message::{Detail, Message};
 use crate::notification::{Notification, Transition};
 use crate::routing::Routing;
 use crate::routing::inhibit::Inhibitor;
 use crate::silences::Silences;
-use line::{Flight, Line};
+use line::Line;
 use told::Told;
 
 /// What must be stored.
@@ -43,23 +44,6 @@ pub enum Change {
     PutTold(StoredTold),
     /// Forget what was stored under this key.
     RemoveTold(String),
-}
-
-/// A message to send now. Each must be answered with [`Dispatcher::on_result`].
-#[derive(Clone, Debug)]
-pub struct Attempt {
-    /// The line's number.
-    pub line: usize,
-    /// The receiver's name.
-    pub receiver: Arc<str>,
-    /// Which of the receiver's integrations.
-    pub integration: usize,
-    /// What to tell.
-    pub message: Message,
-    /// Where the platform keeps the last message about this group, if it may be changed there.
-    pub place: Option<String>,
-    /// How often the line failed in a row.
-    pub failures: u32,
 }
 
 /// What happens to messages that are not taken.
@@ -141,12 +125,27 @@ impl Dispatcher {
         }
     }
 
+    /// What is stored of it: what [`Dispatcher::restore`] takes, of this one or of one with another routing.
+    #[must_use]
+    pub fn kept(&self) -> (Vec<Arc<Notification>>, Vec<StoredTold>) {
+        let episodes = self.episodes.values().map(|episode| episode.notification.clone()).collect();
+        let told = self.groups.iter().flat_map(|(id, group)| {
+            group.told.iter().flat_map(|(line, told)| told.stored(*id, &self.lines[*line].name))
+        });
+        (episodes, told.collect())
+    }
+
     /// Takes back what was stored: episodes, and what lines were told of groups.
     pub fn restore(&mut self, episodes: Vec<Arc<Notification>>, told: Vec<StoredTold>, now_ms: i64) -> Vec<Change> {
-        for notification in episodes {
-            self.insert(notification, now_ms);
-        }
         let mut changes = Vec::new();
+        for notification in episodes {
+            let number = self.insert(notification, now_ms);
+            if self.episodes.get(&number).is_some_and(|episode| episode.groups.is_empty()) {
+                // As the routes are now, nobody is to hear of it.
+                self.episodes.remove(&number);
+                changes.push(Change::RemoveEpisode(number));
+            }
+        }
         let by_name: HashMap<String, usize> =
             self.lines.iter().enumerate().map(|(at, line)| (line.name.clone(), at)).collect();
         let fallback_lines = self.fallback_lines();
@@ -167,9 +166,6 @@ impl Dispatcher {
 
     /// Takes a transition. What changes must be stored before the alert's own change, or with it.
     pub fn take(&mut self, notification: Arc<Notification>, now_ms: i64) -> Vec<Change> {
-        if notification.transition == Transition::Repeated {
-            return Vec::new();
-        }
         let number = self.insert(notification.clone(), now_ms);
         if self.episodes.get(&number).is_none_or(|episode| episode.groups.is_empty()) {
             // Nobody is to hear of it.
@@ -453,103 +449,6 @@ impl Dispatcher {
                 }
             }
         }
-    }
-
-    /// What to send now, one at a time to each line.
-    pub fn poll(&mut self, now_ms: i64) -> Option<Attempt> {
-        for at in 0..self.lines.len() {
-            while self.lines[at].is_idle(now_ms) && !self.lines[at].dirty.is_empty() {
-                let ids = self.lines[at].turn();
-                if let Some(attempt) = self.attempt(at, &ids, now_ms) {
-                    return Some(attempt);
-                }
-                // Silenced or told meanwhile.
-                for id in ids {
-                    self.lines[at].dirty.remove(&id);
-                }
-            }
-        }
-        None
-    }
-
-    fn attempt(&mut self, at: usize, ids: &[u64], now_ms: i64) -> Option<Attempt> {
-        let (mut firing, mut over, mut flight) = (Vec::new(), Vec::new(), Flight::default());
-        let room = self.lines[at].alerts_max;
-        for id in ids {
-            let Some(group) = self.groups.get(id) else { continue };
-            let seen = self.look(*id, now_ms);
-            let heard = |number: &u64| group.told.get(&at).is_some_and(|told| told.episodes.contains_key(number));
-            let ends = seen
-                .over
-                .iter()
-                .filter(|(number, unheard)| self.tells_end(group, at, *number, *unheard, seen.route_is_mute));
-            // What was not heard yet comes first where there is not room for all.
-            let (old, new): (Vec<u64>, Vec<u64>) = seen.firing.iter().copied().partition(heard);
-            let all: Vec<(u64, bool)> = ends
-                .map(|(number, _)| (*number, true))
-                .chain(new.into_iter().chain(old).map(|number| (number, false)))
-                .collect();
-            let mut included = Vec::new();
-            for (number, is_over) in all {
-                let Some(episode) = self.episodes.get(&number) else { continue };
-                if firing.len() + over.len() >= room {
-                    flight.cut = true;
-                    break;
-                }
-                let list = if is_over { &mut over } else { &mut firing };
-                list.push(episode.notification.clone());
-                included.push((number, is_over));
-            }
-            flight.groups.push((*id, included));
-        }
-        if firing.is_empty() && over.is_empty() {
-            return None;
-        }
-        let order = |list: &mut Vec<Arc<Notification>>| {
-            list.sort_by(|a, b| (a.fired_at_ms, &a.labels).cmp(&(b.fired_at_ms, &b.labels)));
-        };
-        order(&mut firing);
-        order(&mut over);
-        let also = if self.lines[at].sums_up { self.kept_quiet_by(&firing) } else { Vec::new() };
-        let group = self.groups.get(&ids[0])?;
-        let single = ids.len() == 1;
-        let line = &self.lines[at];
-        let dirty = line.dirty.get(&ids[0]);
-        let message = Message {
-            receiver: line.receiver.clone(),
-            route_key: if single { self.routing.route(group.route).key.clone() } else { "{}".to_owned() },
-            group_labels: if single { group.labels.clone() } else { LabelSet::empty() },
-            groups: ids.len(),
-            firing,
-            over,
-            also,
-            note: dirty.and_then(|dirty| dirty.note.clone()),
-            is_repeat: dirty.is_some_and(|dirty| dirty.repeat),
-            detail: if dirty.is_some_and(|dirty| dirty.short) { Detail::Short } else { Detail::Full },
-            now_ms,
-        };
-        let place = group.told.get(&at).filter(|_| single).and_then(|told| told.place.clone());
-        let (receiver, integration, failures) =
-            (line.receiver.clone(), line.integration, line.counts.failures_in_a_row);
-        self.lines[at].in_flight = Some(flight);
-        Some(Attempt { line: at, receiver, integration, message, place, failures })
-    }
-
-    /// The firing alerts that these keep quiet.
-    fn kept_quiet_by(&self, firing: &[Arc<Notification>]) -> Vec<Arc<Notification>> {
-        if !self.inhibitor.is_used() {
-            return Vec::new();
-        }
-        let sources: HashSet<u64> = firing.iter().map(|one| one.labels.fingerprint()).collect();
-        let quiet = |episode: &&Episode| {
-            let alert = &episode.notification;
-            let by = self.inhibitor.inhibited_by(&alert.labels, &alert.depends_on);
-            !episode.notification.is_over() && by.is_some_and(|by| sources.contains(&by))
-        };
-        let mut also: Vec<Arc<Notification>> =
-            self.episodes.values().filter(quiet).map(|episode| episode.notification.clone()).collect();
-        also.sort_by(|a, b| a.labels.cmp(&b.labels));
-        also
     }
 
     /// Takes the outcome of an attempt. `place` is where the platform keeps the message, if it may be changed there.

@@ -90,8 +90,6 @@ pub const ENDED: &str = "";
 pub struct Options {
     /// The interval of groups that name none.
     pub default_interval_ms: i64,
-    /// A firing alert is told again after this.
-    pub repeat_interval_ms: i64,
     /// Where people reach this collector; templates may use it.
     pub external_url: String,
     /// `$externalLabels` of templates.
@@ -117,7 +115,6 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             default_interval_ms: 1_000,
-            repeat_interval_ms: 4 * 60 * 60 * 1_000,
             external_url: String::new(),
             external_labels: LabelSet::empty(),
             semantics: Semantics::Pitwatch { no_data: NoData::Keep },
@@ -569,13 +566,14 @@ fn withdraw(alert: &Alert, rule_key: &str, expr: &str, now_ms: i64, output: &mut
     }
 }
 
+/// What is told of an alert as it is stored.
+pub(crate) fn told(alert: &StoredAlert, transition: Transition, now_ms: i64) -> Notification {
+    notification(&Alert::from_stored(alert.clone()), transition, &alert.rule, &alert.expr, now_ms)
+}
+
 fn notification(alert: &Alert, transition: Transition, rule_key: &str, expr: &str, now_ms: i64) -> Notification {
     let alert_key = alert::key(rule_key, &alert.labels);
-    let nth = if matches!(transition, Transition::Repeated | Transition::NoData) {
-        alert.sent.to_string()
-    } else {
-        String::new()
-    };
+    let nth = if transition == Transition::NoData { alert.sent.to_string() } else { String::new() };
     let over = matches!(transition, Transition::Resolved | Transition::Withdrawn);
     Notification {
         id: format!("{alert_key}-{}-{}{nth}", alert.fired_at_ms, transition.as_str()),

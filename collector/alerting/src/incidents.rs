@@ -170,7 +170,6 @@ impl Incidents {
             Transition::NoData => What::NoData,
             Transition::Resolved => What::Resolved,
             Transition::Withdrawn => What::Withdrawn,
-            Transition::Repeated => return Vec::new(),
         };
         let mut changes = Vec::new();
         // What an alert depends on is its cause.

@@ -40,6 +40,11 @@ pub const FOR_OUTAGE_MAX_MS: i64 = 60 * 60 * 1000;
 /// After an outage a pending alert fires no sooner than the outage lasted, and at most this later.
 pub const FOR_GRACE_MAX_MS: i64 = 10 * 60 * 1000;
 
+/// Most alerts at once that others evaluate and hand in, and most bytes of labels and annotations of each.
+pub const OUTSIDE_ALERTS_MAX: usize = 50_000;
+/// See [`OUTSIDE_ALERTS_MAX`].
+pub const OUTSIDE_ALERT_MAX_BYTES: usize = 8 * 1024;
+
 /// Longest matcher (name and value) in bytes, and most matchers of one route, rule or silence.
 pub const MATCHER_MAX_BYTES: usize = 4 * 1024;
 /// Most matchers of one list.

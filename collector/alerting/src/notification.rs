@@ -10,8 +10,6 @@ use crate::labels::{ALERT_NAME, LabelSet};
 pub enum Transition {
     /// It began to fire.
     Fired,
-    /// It still fires, and the engine's own repeat interval has passed since it was last said.
-    Repeated,
     /// It still fires, but there is no data any more to judge it by, and its rule wants that told.
     NoData,
     /// It is over: there was a good value.
@@ -26,7 +24,6 @@ impl Transition {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Fired => "fired",
-            Self::Repeated => "repeated",
             Self::NoData => "no_data",
             Self::Resolved => "resolved",
             Self::Withdrawn => "withdrawn",

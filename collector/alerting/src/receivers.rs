@@ -53,12 +53,19 @@ pub struct Integration {
 pub struct HttpOptions {
     /// Who we are.
     pub authorization: Option<Authorization>,
-    /// A file of certificates to trust.
+    /// Which certificates it may have.
+    pub tls: TlsOptions,
+    /// A proxy.
+    pub proxy_url: Option<String>,
+}
+
+/// Which certificates a server may have.
+#[derive(Clone, Debug, Default)]
+pub struct TlsOptions {
+    /// A file of further authorities to trust.
     pub ca_file: Option<PathBuf>,
     /// Trust any certificate.
     pub insecure: bool,
-    /// A proxy.
-    pub proxy_url: Option<String>,
 }
 
 /// Who we are to a receiver.
@@ -286,6 +293,10 @@ pub struct Email {
     pub password: Option<Secret>,
     /// Send nothing unless the connection is encrypted.
     pub require_tls: bool,
+    /// Whether the connection begins encrypted; if it is not said, it does on port 465.
+    pub implicit_tls: Option<bool>,
+    /// Which certificates the server may have.
+    pub tls: TlsOptions,
     /// The subject.
     pub subject: Option<Template>,
     /// HTML and text.

@@ -7,6 +7,7 @@
 
 pub mod inhibit;
 pub mod interval;
+mod keys;
 mod read;
 mod read_receivers;
 
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use crate::labels::LabelSet;
 use crate::matchers::{self, Matcher};
 use crate::receivers::Receiver;
-use crate::rules::RuleErrors;
+use crate::rules::{RuleError, RuleErrors};
 use inhibit::InhibitRule;
 use interval::TimeInterval;
 
@@ -24,6 +25,7 @@ use interval::TimeInterval;
 const GROUP_WAIT_MS: i64 = 30_000;
 const GROUP_INTERVAL_MS: i64 = 5 * 60_000;
 const REPEAT_INTERVAL_MS: i64 = 4 * 3_600_000;
+const RESOLVE_TIMEOUT_MS: i64 = 5 * 60_000;
 
 /// A checked configuration.
 #[derive(Debug)]
@@ -38,6 +40,10 @@ pub struct Routing {
     pub intervals: BTreeMap<String, Vec<TimeInterval>>,
     /// Files of templates, as patterns of paths.
     pub template_files: Vec<String>,
+    /// How long an alert holds that somebody hands in without an end.
+    pub resolve_timeout_ms: i64,
+    /// What the file says and what is not done here, each with its line.
+    pub remarks: Vec<RuleError>,
 }
 
 /// A node of the tree.
@@ -118,8 +124,15 @@ impl Routing {
             routes[0].children.push(at);
             routes.push(Route { key: "{}/{}".to_owned(), ..route(receiver.name.clone(), true) });
         }
-        let (inhibit_rules, intervals, template_files) = (Vec::new(), BTreeMap::new(), Vec::new());
-        Self { routes, receivers, inhibit_rules, intervals, template_files }
+        Self {
+            routes,
+            receivers,
+            inhibit_rules: Vec::new(),
+            intervals: BTreeMap::new(),
+            template_files: Vec::new(),
+            resolve_timeout_ms: RESOLVE_TIMEOUT_MS,
+            remarks: Vec::new(),
+        }
     }
 
     /// The routes that take an alert, by their places: the deepest that match, siblings behind a match only where it

@@ -32,6 +32,8 @@ pub(crate) struct HeadData {
     by_series: FxHashMap<SeriesId, Place>,
     /// Its columns after that, in the order they were opened: nearly every series has but one.
     more_places: FxHashMap<SeriesId, Vec<Place>>,
+    /// Series that were given a column since somebody took note of them last.
+    pub(crate) opened: Vec<SeriesId>,
     pub(crate) samples: u64,
     pub(crate) bytes: u64,
 }
@@ -111,6 +113,11 @@ impl HeadData {
     fn places(&self, series: SeriesId) -> impl DoubleEndedIterator<Item = &Place> {
         let more = self.more_places.get(&series).into_iter().flatten();
         self.by_series.get(&series).into_iter().chain(more)
+    }
+
+    /// Whether the series has a column: only such a series has samples or gets some without [`HeadData::opened`].
+    pub(crate) fn holds(&self, series: SeriesId) -> bool {
+        self.by_series.contains_key(&series)
     }
 
     /// Whether the series may have a sample after `start` and not after `end`.
@@ -259,6 +266,7 @@ impl HeadData {
     }
 
     fn open(&mut self, group: GroupId, series: SeriesId, tick: u32, bits: u64) -> u32 {
+        self.opened.push(series);
         let columns = &mut self.groups.entry(group).or_default().columns;
         let at = columns.len() as u32;
         let (ticks, changed) = (Vec::new(), Vec::new());
@@ -524,6 +532,7 @@ mod tests {
         assert_eq!(live.tick(&mut data, 0, 40, &[]), 1);
         live.tick(&mut data, 0, 50, &[]);
         assert_eq!(samples(&data, 7), [(10, 1), (20, 1), (30, 2), (40, 2), (50, 2)]);
+        assert_eq!(data.opened, [7, 8]);
         assert_eq!(samples(&data, 8), [(10, 5), (20, 5), (30, 5), (40, STALE_NAN_BITS)]);
         let (mut ts, mut values) = (Vec::new(), Vec::new());
         data.samples(7, 10, 30, &mut ts, &mut values);

@@ -99,6 +99,40 @@ impl History {
         Ok(found.collect())
     }
 
+    /// The series that all matchers mean and that may have samples after `start_ms`, ascending by number: no others get
+    /// any as long as [`History::arrivals`] stays what it was before this was asked.
+    ///
+    /// # Errors
+    /// As [`History::select`].
+    pub fn select_from(&self, matchers: &[Matcher], start_ms: i64) -> Result<Vec<SeriesRef>, QueryError> {
+        let view = read(&self.view);
+        let index = read(&self.index);
+        let mut ids = index.select(matchers);
+        ids.retain(|id| {
+            let mut frozen = index.sources(*id).filter_map(|source| view.frozen.as_ref()?.sources.get(&source));
+            let mut heads = index.sources(*id).filter_map(|source| view.heads.get(&source));
+            heads.any(|head| read(&head.data).holds(*id))
+                || frozen.any(|(_, data)| data.holds(*id))
+                || view.blocks.iter().any(|block| block.has(*id, start_ms, i64::MAX))
+                || view.rollups.iter().any(|file| file.overlaps(start_ms, i64::MAX) && file.has(*id))
+        });
+        Ok(ids.into_iter().filter_map(|id| Some(SeriesRef { id, labels: index.labels(id)?.clone() })).collect())
+    }
+
+    /// A number that changes when a series of that metric name, or any series at all, comes to have samples in memory
+    /// that had none there.
+    #[must_use]
+    pub fn arrivals(&self, metric: Option<&str>) -> u64 {
+        read(&self.index).arrivals(metric)
+    }
+
+    /// Notes that series were given columns in a head. The head's own lock must not be held.
+    pub(crate) fn arrived(&self, series: &[SeriesId]) {
+        if !series.is_empty() {
+            write(&self.index).arrived(series);
+        }
+    }
+
     /// Replaces `ts` and `values` by the series' samples after `start_ms` and not after `end_ms`, ascending, one a
     /// timestamp (the last written), stale markers among them.
     ///

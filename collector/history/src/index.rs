@@ -24,6 +24,9 @@ pub(crate) struct Index {
     more_sources: FxHashMap<SeriesId, Vec<u32>>,
     next: SeriesId,
     postings: BTreeMap<Box<str>, BTreeMap<Box<str>, Vec<SeriesId>>>,
+    /// How often series came to have samples that had none in any head, and by metric name the count then.
+    arrivals: u64,
+    arrivals_of: FxHashMap<Box<str>, u64>,
 }
 
 #[derive(Debug)]
@@ -72,6 +75,25 @@ impl Index {
         }
     }
 
+    /// Notes that series came to stand in a head.
+    pub(crate) fn arrived(&mut self, ids: &[SeriesId]) {
+        self.arrivals += 1;
+        for id in ids {
+            let name = self.entries.get(id).and_then(|entry| entry.labels.value(METRIC_NAME)).unwrap_or("");
+            match self.arrivals_of.get_mut(name) {
+                Some(known) => *known = self.arrivals,
+                None => {
+                    self.arrivals_of.insert(name.into(), self.arrivals);
+                }
+            }
+        }
+    }
+
+    /// What changes when a series of that name, or any at all, comes to stand in a head.
+    pub(crate) fn arrivals(&self, name: Option<&str>) -> u64 {
+        name.map_or(self.arrivals, |name| self.arrivals_of.get(name).copied().unwrap_or(0))
+    }
+
     /// The series' number, a new one if it is new. A type said later replaces an unknown one.
     pub(crate) fn insert(&mut self, labels: &Labels, kind: MetricType) -> SeriesId {
         if let Some(id) = self.id(labels) {
@@ -116,6 +138,8 @@ impl Index {
             values.retain(|_, list| !list.is_empty());
         }
         self.postings.retain(|_, values| !values.is_empty());
+        let names = self.postings.get(METRIC_NAME);
+        self.arrivals_of.retain(|name, _| names.is_some_and(|names| names.contains_key(name)));
     }
 
     /// The series that all matchers mean, ascending by number.
@@ -223,6 +247,9 @@ mod tests {
         let b = index.insert(&labels(&[("__name__", "up"), ("i", "b")]), MetricType::Gauge);
         assert_eq!(index.insert(&labels(&[("__name__", "up"), ("i", "a")]), MetricType::Gauge), a);
         assert_eq!(index.kind(a), MetricType::Gauge);
+        assert_eq!((index.arrivals(Some("up")), index.arrivals(None)), (0, 0));
+        index.arrived(&[a, b]);
+        assert_eq!((index.arrivals(Some("up")), index.arrivals(None), index.arrivals(Some("x"))), (1, 1, 0));
         index.retain(&FxHashSet::from_iter([b]));
         assert_eq!(index.len(), 1);
         assert!(index.values("i").unwrap().get("a").is_none());

@@ -173,7 +173,11 @@ impl Ingest {
                 appended.refused_series = source.declare_series(&self.history, *group, add);
             }
             Decoded::Tick { group, ts_ms, changes } => {
-                appended.samples = source.live.tick(&mut write(&source.head.data), *group, *ts_ms, changes);
+                let mut data = write(&source.head.data);
+                appended.samples = source.live.tick(&mut data, *group, *ts_ms, changes);
+                let opened = std::mem::take(&mut data.opened);
+                drop(data);
+                self.history.arrived(&opened);
                 source.head.last_ms.fetch_max(*ts_ms, Ordering::Relaxed);
             }
         }

@@ -103,8 +103,7 @@ pub fn run<S: Source>(
         return Err(format!("more than {STEPS_MAX} steps: choose a longer step or a shorter span"));
     }
     let (files, mut replay) = Replay::new(files, engine, source, span, cancel)?;
-    // Told once each: what repeats is not of interest here.
-    let options = Options { semantics, repeat_interval_ms: i64::MAX, ..Options::default() };
+    let options = Options { semantics, ..Options::default() };
     let mut rules = Engine::new(files, options);
     let mut totals = Totals::new(&rules);
     let mut now_ms = span.start_ms;
@@ -166,7 +165,7 @@ impl Totals {
                 self.rules[nth].fired += 1;
             }
             Transition::Resolved | Transition::Withdrawn => alert.firing_ms += now_ms - since.take().unwrap_or(now_ms),
-            Transition::Repeated | Transition::NoData => {}
+            Transition::NoData => {}
         }
     }
 

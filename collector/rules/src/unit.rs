@@ -170,7 +170,6 @@ impl<'a> Run<'a> {
         let options = Options {
             external_url: group.external_url.clone(),
             external_labels: LabelSet::new(group.external_labels.clone()),
-            repeat_interval_ms: i64::MAX,
             semantics,
             ..Options::default()
         };

@@ -5,20 +5,22 @@
 use std::collections::HashSet;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use pitwatch_alerting::dispatch::{Attempt, Change};
+use pitwatch_alerting::dispatch::{Attempt, Change, StoredTold};
 use pitwatch_alerting::engine::{AlertChange, Phase};
 use pitwatch_alerting::incidents::{Act, Entry, Incident, IncidentChange, Incidents, Marks};
 use pitwatch_alerting::silences::SilenceError;
-use pitwatch_alerting::{Dispatcher, Notification, Outcome, Silence, StoredAlert, Transition};
-use tracing::{error, warn};
+use pitwatch_alerting::{Dispatcher, Notification, Outcome, Routing, Silence, StoredAlert, Transition};
+use tracing::{error, info, warn};
 
 use super::Alerts;
+use super::deliver::Ways;
 use crate::clock::unix_ms;
 use crate::state::StateError;
 
 /// What is to be told, and what people did.
 #[derive(Debug)]
 pub(super) struct Desk {
+    pub(super) ways: Arc<Ways>,
     pub(super) dispatcher: Dispatcher,
     pub(super) incidents: Incidents,
 }
@@ -54,38 +56,54 @@ impl Desk {
         (self.dispatcher.take(Arc::new(notification), now_ms), incidents)
     }
 
-    /// Makes what was restored agree with the alerts that the engine restored: a beginning that was stored without its
-    /// alert did not happen, and an alert of which nothing is known yet is told.
-    pub(super) fn agree(
+    /// Has the dispatcher, a new one, go on with what was kept: after a restart, or of one with another routing.
+    pub(super) fn restore(
         &mut self,
-        episodes: Vec<Arc<Notification>>,
+        (episodes, told): (Vec<Arc<Notification>>, Vec<StoredTold>),
         alerts: &[StoredAlert],
-    ) -> (Vec<Arc<Notification>>, Vec<Change>, Vec<Notification>) {
-        let firing = || alerts.iter().filter(|alert| alert.phase == Phase::Firing);
-        let real: HashSet<(&str, i64)> = firing().map(|alert| (&*alert.key, alert.fired_at_ms)).collect();
-        let stands = |one: &Notification| one.is_over() || real.contains(&(&*one.alert_key, one.fired_at_ms));
-        let (kept, gone): (Vec<_>, Vec<_>) = episodes.into_iter().partition(|one| stands(one));
-        let known: HashSet<(&str, i64)> = kept.iter().map(|one| (&*one.alert_key, one.fired_at_ms)).collect();
-        let untold = firing().filter(|alert| !known.contains(&(&*alert.key, alert.fired_at_ms)));
-        let untold = untold.map(|alert| Notification {
-            id: format!("{}-{}-{}", alert.key, alert.fired_at_ms, Transition::Fired.as_str()),
-            alert_key: alert.key.clone(),
-            transition: Transition::Fired,
-            at_ms: alert.fired_at_ms,
-            labels: alert.labels.clone(),
-            annotations: alert.annotations.clone(),
-            value: alert.value,
-            active_at_ms: alert.active_at_ms,
-            fired_at_ms: alert.fired_at_ms,
-            resolved_at_ms: None,
-            no_data_since_ms: alert.no_data_since_ms,
-            expr: alert.expr.clone(),
-            depends_on: alert.depends_on.clone(),
-        });
-        let untold = untold.collect();
-        let gone = gone.iter().map(|one| Change::RemoveEpisode(pitwatch_alerting::dispatch::episode(one))).collect();
-        (kept, gone, untold)
+        now_ms: i64,
+    ) -> Vec<Change> {
+        let (episodes, mut changes, untold) = agree(episodes, alerts);
+        changes.extend(self.dispatcher.restore(episodes, told, now_ms));
+        let acknowledged = self.incidents.all_marks().filter(|(_, marks)| marks.acknowledged.is_some());
+        acknowledged.for_each(|(key, _)| self.dispatcher.acknowledge(key, true));
+        for notification in untold {
+            changes.extend(self.dispatcher.take(Arc::new(notification), now_ms));
+        }
+        changes
     }
+}
+
+/// Makes what was restored agree with the alerts that the engine restored: a beginning that was stored without its
+/// alert did not happen, and an alert of which nothing is known yet is told.
+fn agree(
+    episodes: Vec<Arc<Notification>>,
+    alerts: &[StoredAlert],
+) -> (Vec<Arc<Notification>>, Vec<Change>, Vec<Notification>) {
+    let firing = || alerts.iter().filter(|alert| alert.phase == Phase::Firing);
+    let real: HashSet<(&str, i64)> = firing().map(|alert| (&*alert.key, alert.fired_at_ms)).collect();
+    let stands = |one: &Notification| one.is_over() || real.contains(&(&*one.alert_key, one.fired_at_ms));
+    let (kept, gone): (Vec<_>, Vec<_>) = episodes.into_iter().partition(|one| stands(one));
+    let known: HashSet<(&str, i64)> = kept.iter().map(|one| (&*one.alert_key, one.fired_at_ms)).collect();
+    let untold = firing().filter(|alert| !known.contains(&(&*alert.key, alert.fired_at_ms)));
+    let untold = untold.map(|alert| Notification {
+        id: format!("{}-{}-{}", alert.key, alert.fired_at_ms, Transition::Fired.as_str()),
+        alert_key: alert.key.clone(),
+        transition: Transition::Fired,
+        at_ms: alert.fired_at_ms,
+        labels: alert.labels.clone(),
+        annotations: alert.annotations.clone(),
+        value: alert.value,
+        active_at_ms: alert.active_at_ms,
+        fired_at_ms: alert.fired_at_ms,
+        resolved_at_ms: None,
+        no_data_since_ms: alert.no_data_since_ms,
+        expr: alert.expr.clone(),
+        depends_on: alert.depends_on.clone(),
+    });
+    let untold = untold.collect();
+    let gone = gone.iter().map(|one| Change::RemoveEpisode(pitwatch_alerting::dispatch::episode(one))).collect();
+    (kept, gone, untold)
 }
 
 impl Alerts {
@@ -98,7 +116,7 @@ impl Alerts {
         let mut desk = self.desk();
         let (mut changes, mut incidents) = (Vec::new(), Vec::new());
         for notification in notifications {
-            self.say(&notification);
+            say(&desk.ways.routing, &notification);
             let (told, about) = desk.take(notification, now_ms);
             changes.extend(told);
             incidents.extend(about);
@@ -112,18 +130,23 @@ impl Alerts {
         self.queued.notify_one();
     }
 
-    /// Lets clocks run; gives what to send now and when to look again.
-    pub(super) fn next_attempt(&self) -> (Option<Attempt>, Option<i64>) {
+    /// Lets clocks run; gives what to send now, by which ways, and when to look again.
+    pub(super) fn next_attempt(&self) -> (Option<(Attempt, Arc<Ways>)>, Option<i64>) {
         let now_ms = unix_ms();
         let mut desk = self.desk();
         let changes = desk.dispatcher.tick(now_ms);
         self.note(&changes);
-        (desk.dispatcher.poll(now_ms), desk.dispatcher.due_ms())
+        let attempt = desk.dispatcher.poll(now_ms).map(|attempt| (attempt, desk.ways.clone()));
+        (attempt, desk.dispatcher.due_ms())
     }
 
-    /// Takes how an attempt went.
-    pub(super) fn finished(&self, line: usize, outcome: &Outcome, place: Option<&str>) {
+    /// Takes how an attempt went. One that began before the routing changed tells nothing of the lines that there are
+    /// now: what it told may be told once more.
+    pub(super) fn finished(&self, ways: &Arc<Ways>, line: usize, outcome: &Outcome, place: Option<&str>) {
         let mut desk = self.desk();
+        if !Arc::ptr_eq(ways, &desk.ways) {
+            return;
+        }
         let changes = desk.dispatcher.on_result(line, unix_ms(), outcome, place);
         self.note(&changes);
         drop(desk);
@@ -211,6 +234,12 @@ impl Alerts {
         let incident = self.desk().incidents.get(id).cloned().ok_or(DeskError::NoIncident(id))?;
         Ok((incident, self.store.entries(id)?))
     }
+}
+
+fn say(routing: &Routing, notification: &Notification) {
+    let receivers = routing.receivers_of(&notification.labels).len();
+    let (alert, labels) = (notification.name(), &notification.labels);
+    info!(alert, %labels, value = notification.value, receivers, "alert {}", notification.transition.as_str());
 }
 
 /// A random UUID, version 4.

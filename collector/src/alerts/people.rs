@@ -3,7 +3,8 @@
 use std::sync::PoisonError;
 
 use pitwatch_alerting::incidents::{Act, Entry, Incident, Marks};
-use pitwatch_alerting::{LabelSet, Silence};
+use pitwatch_alerting::outside::{Given, Refused};
+use pitwatch_alerting::{LabelSet, Output, Silence};
 
 use super::Alerts;
 use super::desk::DeskError;
@@ -19,6 +20,17 @@ impl Desk for Alerts {
         self.desk().dispatcher.silences.iter().cloned().collect()
     }
 
+    fn give_alerts(&self, given: Vec<Given>) -> Vec<Refused> {
+        let now_ms = unix_ms();
+        let mut inner = self.lock();
+        let timeout_ms = self.desk().ways.routing.resolve_timeout_ms;
+        let mut output = Output::default();
+        let taken = given.into_iter().map(|one| inner.outside.take(one, timeout_ms, now_ms, &mut output));
+        let refused = taken.filter_map(Result::err).collect();
+        self.tell(output.notifications, &output.changes, now_ms);
+        refused
+    }
+
     fn set_silence(&self, silence: Silence) -> Result<String, DeskError> {
         self.keep_silence(silence)
     }
@@ -29,11 +41,12 @@ impl Desk for Alerts {
 
     fn act_on_alert(&self, fingerprint: &str, act: &Act, by: &str, comment: &str) -> Result<Marks, DeskError> {
         let inner = self.lock();
-        let found = inner.engine.rules().find_map(|rule| {
+        let is_meant = |labels: &LabelSet| format!("{:016x}", labels.fingerprint()) == fingerprint;
+        let of_rules = inner.engine.rules().find_map(|rule| {
             let mut alerts = rule.alerts();
-            let alert = alerts.find(|alert| format!("{:016x}", alert.labels().fingerprint()) == fingerprint)?;
-            Some(rule.alert_key(alert))
+            Some(rule.alert_key(alerts.find(|alert| is_meant(alert.labels()))?))
         });
+        let found = of_rules.or_else(|| Some(inner.outside.iter().find(|one| is_meant(&one.labels))?.key.clone()));
         drop(inner);
         let key = found.ok_or_else(|| DeskError::NoAlert(fingerprint.to_owned()))?;
         self.mark_alert(&key, fingerprint, act, by, comment)
@@ -52,11 +65,11 @@ impl Desk for Alerts {
     }
 
     fn receivers(&self) -> Vec<String> {
-        self.routing.receivers.iter().map(|receiver| receiver.name.to_string()).collect()
+        self.desk().ways.routing.receivers.iter().map(|receiver| receiver.name.to_string()).collect()
     }
 
     fn receivers_of(&self, labels: &LabelSet) -> Vec<String> {
-        self.routing.receivers_of(labels).iter().map(ToString::to_string).collect()
+        self.desk().ways.routing.receivers_of(labels).iter().map(ToString::to_string).collect()
     }
 
     fn groups(&self) -> Vec<(String, LabelSet, Vec<String>)> {
@@ -70,7 +83,7 @@ impl Desk for Alerts {
     }
 
     fn routes(&self) -> String {
-        self.routing.to_yaml()
+        self.desk().ways.routing.to_yaml()
     }
 
     fn link(&self, token: &str) -> Option<Token> {

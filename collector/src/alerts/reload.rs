@@ -1,16 +1,20 @@
-//! Rule files taken anew: when they change, on SIGHUP, on request. All or none: a mistake leaves the rules as they are.
+//! Rules and routing taken anew: when their files change, on SIGHUP, on request. All or none: a mistake in any of them
+//! leaves both as they are.
 //!
-//! Alerts of rules that stay go on as they are; those of rules that are gone are withdrawn.
+//! Alerts of rules that stay go on as they are; those of rules that are gone are withdrawn. Who was told of what under a
+//! route that stays is not told again; what waits goes out by the new routes.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use pitwatch_alerting::StoredAlert;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::{Alerts, rules};
+use super::deliver::Ways;
+use super::{Alerts, dispatcher, routing, rules};
 use crate::clock::unix_ms;
 
 /// The rule files are looked at this often, milliseconds. A change is taken at the second look that finds the same: a
@@ -24,7 +28,7 @@ impl Alerts {
             error!("SIGHUP cannot be waited for: rules are not taken anew by themselves");
             return;
         };
-        let look = |this: Arc<Self>| tokio::task::spawn_blocking(move || rules::fingerprint(&this.config).ok());
+        let look = |this: Arc<Self>| tokio::task::spawn_blocking(move || this.fingerprint());
         let mut taken = look(self.clone()).await.ok().flatten();
         let mut before = taken.clone();
         loop {
@@ -45,25 +49,49 @@ impl Alerts {
         }
     }
 
-    /// Takes the rule files as they are now; gives the number of rules.
+    fn fingerprint(&self) -> Option<rules::Fingerprint> {
+        let mut files = rules::fingerprint(&self.config).ok()?;
+        let patterns = self.desk().ways.routing.template_files.clone();
+        files.extend(routing::fingerprint(&self.config, &patterns).ok()?);
+        Some(files)
+    }
+
+    /// Takes the rule files and the routing as they are now; gives the number of rules.
     ///
     /// # Errors
     /// Every mistake in them.
     pub(super) fn reload_now(&self) -> anyhow::Result<usize> {
-        let files = rules::load(&self.config).inspect_err(|mistakes| {
+        let loaded = rules::load(&self.config).and_then(|files| Ok((files, Ways::load(&self.config)?)));
+        let (files, ways) = loaded.inspect_err(|mistakes| {
             self.stats.reload_failures.fetch_add(1, Ordering::Relaxed);
             self.stats.rules_refused.store(true, Ordering::Relaxed);
-            warn!("the rules are as they were, for mistakes in the files:\n{mistakes:#}");
+            warn!("rules and routing are as they were, for mistakes in the files:\n{mistakes:#}");
         })?;
         let count = rules::count(&files);
         let now_ms = unix_ms();
         let mut inner = self.lock();
         let output = inner.engine.reload(files, now_ms);
         self.tell(output.notifications, &output.changes, now_ms);
+        let alerts: Vec<StoredAlert> = inner.engine.stored().into_iter().chain(inner.outside.iter().cloned()).collect();
+        self.route_by(ways, &alerts, now_ms)?;
         drop(inner);
         self.stats.reloads.fetch_add(1, Ordering::Relaxed);
         self.stats.rules_refused.store(false, Ordering::Relaxed);
-        info!(rules = count, "rules taken anew");
+        info!(rules = count, "rules and routing taken anew");
         Ok(count)
+    }
+
+    /// Has the desk tell by other ways from now on.
+    fn route_by(&self, ways: Ways, alerts: &[StoredAlert], now_ms: i64) -> anyhow::Result<()> {
+        let mut desk = self.desk();
+        let kept = desk.dispatcher.kept();
+        let silences = std::mem::take(&mut desk.dispatcher.silences);
+        desk.dispatcher = dispatcher(&self.config, &ways, silences, now_ms);
+        desk.ways = Arc::new(ways);
+        let changes = desk.restore(kept, alerts, now_ms);
+        self.store.save(&[], &changes, &[])?;
+        drop(desk);
+        self.queued.notify_one();
+        Ok(())
     }
 }

@@ -10,6 +10,7 @@ use pitwatch_alerting::receivers::{
 };
 use pitwatch_alerting::template::Library;
 
+use super::rules::Fingerprint;
 use crate::config::{AlertingConfig, ReceiverConfig, ReceiverKind};
 
 /// Largest file of routing or templates, in bytes.
@@ -42,6 +43,23 @@ pub fn load(config: &AlertingConfig) -> anyhow::Result<(Routing, Library)> {
         }
     }
     Ok((routing, library))
+}
+
+/// What tells that one of the files changed: the configuration's, and those that its patterns of templates mean.
+///
+/// # Errors
+/// One of them cannot be read.
+pub(super) fn fingerprint(config: &AlertingConfig, patterns: &[String]) -> anyhow::Result<Fingerprint> {
+    let Some(path) = &config.alertmanager_config else { return Ok(Vec::new()) };
+    let mut paths = vec![path.clone()];
+    for pattern in patterns {
+        paths.extend(matching(path.parent().unwrap_or(Path::new("/")), pattern)?);
+    }
+    let about = |path: std::path::PathBuf| {
+        let about = std::fs::metadata(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok((path, about.modified().ok(), about.len()))
+    };
+    paths.into_iter().map(about).collect()
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {

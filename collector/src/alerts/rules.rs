@@ -19,6 +19,7 @@ use pitwatch_shared::model::{self, METRIC_NAME, MetricType};
 use crate::config::AlertingConfig;
 use crate::ingest::{Event, Ingest, Tick};
 use crate::source::HistorySource;
+use crate::source::kept::KeptSource;
 
 /// The rules that come with Pitwatch, by the names they are known by.
 pub const STOCK: [(&str, &str); 6] = [
@@ -111,7 +112,7 @@ pub fn engine() -> Engine {
 /// Answers rules' expressions and takes what they record.
 #[derive(Debug)]
 pub struct RuleSource {
-    source: HistorySource,
+    source: KeptSource,
     engine: Engine,
     /// Where recorded series go.
     ingest: Ingest,
@@ -129,7 +130,7 @@ impl RuleSource {
     #[must_use]
     pub fn new(source: HistorySource, ingest: Ingest) -> Self {
         Self {
-            source,
+            source: KeptSource::new(source),
             engine: engine(),
             ingest,
             begun: Instant::now(),

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use pitwatch_alerting::LabelSet;
 use pitwatch_alerting::dispatch::LineCounts;
 use pitwatch_alerting::engine::{Alert, Phase, RuleState};
+use pitwatch_alerting::labels::ALERT_NAME;
 use pitwatch_alerting::rules::RuleKind as Kind;
+use pitwatch_alerting::{LabelSet, StoredAlert};
 use pitwatch_promql::Expr;
 
 use super::desk::Desk;
@@ -25,6 +26,7 @@ impl Alarms for Alerts {
     fn alerts(&self) -> Vec<AlertInfo> {
         let inner = self.lock();
         let mut all: Vec<(String, AlertInfo)> = inner.engine.rules().flat_map(|rule| alerts(&inner, rule)).collect();
+        all.extend(inner.outside.iter().map(|alert| (alert.key.clone(), outside(alert))));
         drop(inner);
         let (desk, now_ms) = (self.desk(), unix_ms());
         for (key, alert) in &mut all {
@@ -105,8 +107,24 @@ fn care(desk: &Desk, key: &str, alert: &mut AlertInfo, now_ms: i64) {
         assigned_to: marks.assigned_to,
         incident: marks.incident,
         expression: std::mem::take(&mut alert.care.expression),
+        ends_at_ms: alert.care.ends_at_ms,
         depends_on,
     };
+}
+
+/// An alert that others evaluate.
+fn outside(alert: &StoredAlert) -> AlertInfo {
+    AlertInfo {
+        name: alert.labels.value(ALERT_NAME).unwrap_or_default().to_owned(),
+        state: AlertState::Firing,
+        labels: map(alert.labels.iter()),
+        annotations: map(alert.annotations.iter()),
+        active_at_ms: alert.active_at_ms,
+        fired_at_ms: Some(alert.fired_at_ms),
+        value: None,
+        no_data: false,
+        care: AlertCare { depends_on: alert.depends_on.clone(), ends_at_ms: alert.ends_at_ms, ..AlertCare::default() },
+    }
 }
 
 /// The alerts of a rule, each with its key.

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use pitwatch_alerting::incidents::{Acknowledgement, Act, Entry, Incident, Marks};
+use pitwatch_alerting::outside::{Given, Refused};
 use pitwatch_alerting::{LabelSet, Silence};
 
 use crate::alerts::desk::DeskError;
@@ -57,6 +58,9 @@ pub trait Alarms: Send + Sync {
 pub trait Desk: Send + Sync {
     /// Every silence, ended ones of late among them.
     fn silences(&self) -> Vec<Silence>;
+
+    /// Takes alerts that others evaluate; gives why each of those that are not taken is not.
+    fn give_alerts(&self, given: Vec<Given>) -> Vec<Refused>;
 
     /// Makes or changes a silence; gives its id.
     ///
@@ -308,8 +312,10 @@ pub struct AlertCare {
     pub assigned_to: Option<String>,
     /// The incident that it belongs to.
     pub incident: Option<u64>,
-    /// Its rule's expression.
+    /// Its rule's expression; empty if others evaluate it.
     pub expression: String,
+    /// Until when it holds unless it is handed in again: only if others evaluate it.
+    pub ends_at_ms: Option<i64>,
     /// Labels of alerts that would explain it.
     pub depends_on: Vec<LabelSet>,
 }

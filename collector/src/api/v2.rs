@@ -8,6 +8,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use pitwatch_alerting::matchers::{self, all_match};
+use pitwatch_alerting::outside::Given;
 use pitwatch_alerting::routing::interval::TimeInterval;
 use pitwatch_alerting::silences::{Silence, SilenceError};
 use pitwatch_alerting::time::rfc3339;
@@ -194,7 +195,7 @@ fn alert_json(shared: &super::Shared, labels: &LabelSet, alert: &AlertInfo) -> V
     let receivers: Vec<Value> =
         shared.app.desk.receivers_of(labels).into_iter().map(|name| json!({ "name": name })).collect();
     // Clients take an alert that ends in the past for over: it fires until we say otherwise.
-    let ends_ms = unix_ms() + 3 * 60_000;
+    let ends_ms = alert.care.ends_at_ms.unwrap_or(unix_ms() + 3 * 60_000);
     json!({
         "annotations": alert.annotations,
         "endsAt": rfc3339(ends_ms),
@@ -217,6 +218,51 @@ pub(super) async fn alerts(State(shared): AppState, pairs: Pairs) -> Answer {
     let mut all = wanted(&shared, &pairs)?;
     all.sort_by_key(|(labels, _)| labels.fingerprint());
     ok(&all.iter().map(|(labels, alert)| alert_json(&shared, labels, alert)).collect())
+}
+
+/// An alert as it is handed in. What else Alertmanager's form has says nothing here.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Posted {
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+    #[serde(default)]
+    starts_at: Option<String>,
+    #[serde(default)]
+    ends_at: Option<String>,
+}
+
+impl Posted {
+    fn check(self) -> Result<Given, String> {
+        // Go writes the year 1 for "not said".
+        let time = |text: &Option<String>| match text.as_deref().filter(|text| !text.starts_with("0001-01-01T")) {
+            None | Some("") => Ok(None),
+            Some(text) => parse_time(text).map(Some).ok_or_else(|| format!("{text:?} is no time")),
+        };
+        let (starts_ms, ends_ms) = (time(&self.starts_at)?, time(&self.ends_at)?);
+        if let Some(name) = self.labels.keys().find(|name| name.is_empty()) {
+            return Err(format!("{name:?} is no name of a label"));
+        }
+        Ok(Given { labels: label_set(&self.labels), annotations: label_set(&self.annotations), starts_ms, ends_ms })
+    }
+}
+
+/// Takes alerts that others evaluate: of another Prometheus, or of `amtool alert add`.
+pub(super) async fn give_alerts(State(shared): AppState, body: Bytes) -> Answer {
+    let posted: Vec<Posted> =
+        serde_json::from_slice(&body).map_err(|error| V2Error::bad(format!("cannot read the alerts: {error}")))?;
+    let (mut given, mut wrong) = (Vec::new(), Vec::new());
+    for one in posted.into_iter().map(Posted::check) {
+        match one {
+            Ok(one) => given.push(one),
+            Err(why) => wrong.push(why),
+        }
+    }
+    let refused = blocking(move || Ok(shared.app.desk.give_alerts(given))).await?;
+    wrong.extend(refused.iter().map(ToString::to_string));
+    // Those that are good are taken all the same, as Alertmanager does.
+    if wrong.is_empty() { Ok(StatusCode::OK.into_response()) } else { Err(V2Error::bad(wrong.join("; "))) }
 }
 
 /// Alerts that fire, by the groups in which they are told.

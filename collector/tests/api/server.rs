@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use pitwatch_alerting::incidents::{Act, Entry, Incident, Incidents, Marks};
-use pitwatch_alerting::{LabelSet, Silence, Silences};
+use pitwatch_alerting::outside::{Given, Refused};
+use pitwatch_alerting::{LabelSet, Output, Outside, Silence, Silences};
 use pitwatch_collector::access::{Access, Role, TokenRequest};
 use pitwatch_collector::alerts::desk::DeskError;
 use pitwatch_collector::alerts::links::{Deed, Token};
@@ -395,6 +396,12 @@ impl Alarms for World {
 impl Desk for World {
     fn silences(&self) -> Vec<Silence> {
         self.silences.lock().unwrap().iter().cloned().collect()
+    }
+
+    fn give_alerts(&self, given: Vec<Given>) -> Vec<Refused> {
+        let (now_ms, mut output) = (unix_ms(), Output::default());
+        let mut outside = Outside::default();
+        given.into_iter().filter_map(|one| outside.take(one, 60_000, now_ms, &mut output).err()).collect()
     }
 
     fn set_silence(&self, silence: Silence) -> Result<String, DeskError> {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
+use pitwatch_tests::peers::alerts::{self, Size};
 use pitwatch_tests::peers::data::Data;
 use pitwatch_tests::peers::report::Report;
 use pitwatch_tests::peers::server::Kind;
@@ -36,13 +37,13 @@ const QUERIED: [&str; 17] = [
 #[derive(Debug, Parser)]
 struct Arguments {
     /// A recording of a real host (zstd, scrapes in the text format after a line `# T <unix ms>` each).
-    #[arg(long, env = "REPLAY", value_name = "FILE")]
+    #[arg(long, env = "REPLAY", value_name = "FILE", default_value = "recording.txt.zst")]
     replay: PathBuf,
     /// The queries.
     #[arg(long, value_name = "FILE", default_value = "tests/peers/queries.tsv")]
     queries: PathBuf,
     /// What to measure.
-    #[arg(long, value_delimiter = ',', default_value = "store,series,recovery,cold,queries")]
+    #[arg(long, value_delimiter = ',', default_value = "store,series,recovery,cold,queries,alerts")]
     parts: Vec<String>,
     /// Hosts with all series of the recording, for disk and ingest.
     #[arg(long, default_value_t = 30)]
@@ -65,6 +66,15 @@ struct Arguments {
     /// Seconds of each.
     #[arg(long, default_value_t = 3700)]
     query_seconds: usize,
+    /// Hosts that rules watch.
+    #[arg(long, default_value_t = 500)]
+    alert_hosts: usize,
+    /// Rules over them.
+    #[arg(long, default_value_t = 100)]
+    rules: usize,
+    /// Breaches, one after another.
+    #[arg(long, default_value_t = 50)]
+    breaches: usize,
 }
 
 fn main() -> ExitCode {
@@ -107,6 +117,11 @@ fn bench(arguments: &Arguments) -> anyhow::Result<()> {
     }
     if wants("queries") {
         details = ask(arguments, &mut report)?;
+    }
+    if wants("alerts") {
+        let dir = tempfile::tempdir()?;
+        let size = Size { hosts: arguments.alert_hosts, rules: arguments.rules, breaches: arguments.breaches };
+        alerts::run(dir.path(), size, &mut report)?;
     }
     println!("{}\n{details}", report.table());
     Ok(())

@@ -25,7 +25,7 @@ const REQUEST_SAMPLES: usize = 2_000;
 const WRITERS: usize = 2;
 /// Nothing is recent here, so nothing is too old.
 const AGE_MAX_MS: i64 = i64::MAX / 4;
-const TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Feeds all of `data`; returns once every sample is acknowledged.
 ///
@@ -144,14 +144,14 @@ async fn by_remote_write(url: &str, data: &Arc<Data>) -> anyhow::Result<()> {
                         put_series(&mut message, labels, data.at_ms(tick), *value);
                         samples += 1;
                         if samples == REQUEST_SAMPLES {
-                            send(&client, &url, &message).await?;
+                            send(&client, &url, "", &message).await?;
                             message.clear();
                             samples = 0;
                         }
                     }
                 }
             }
-            send(&client, &url, &message).await
+            send(&client, &url, "", &message).await
         });
     }
     while let Some(done) = writers.join_next().await {
@@ -160,13 +160,15 @@ async fn by_remote_write(url: &str, data: &Arc<Data>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn send(client: &reqwest::Client, url: &str, message: &[u8]) -> anyhow::Result<()> {
+/// Sends a message of remote write; `token` may be empty.
+pub(super) async fn send(client: &reqwest::Client, url: &str, token: &str, message: &[u8]) -> anyhow::Result<()> {
     if message.is_empty() {
         return Ok(());
     }
     let request =
         client.post(url).header("Content-Encoding", "snappy").header("Content-Type", "application/x-protobuf");
     let request = request.header("X-Prometheus-Remote-Write-Version", "0.1.0");
+    let request = if token.is_empty() { request } else { request.bearer_auth(token) };
     let answer = request.body(snap::raw::Encoder::new().compress_vec(message)?).send().await?;
     let status = answer.status();
     anyhow::ensure!(status.is_success(), "{url}: {status}: {}", answer.text().await?);
@@ -176,22 +178,27 @@ async fn send(client: &reqwest::Client, url: &str, message: &[u8]) -> anyhow::Re
 /// The labels of each series of a host as fields of a message.
 fn labels(data: &Data, host: usize) -> Vec<Vec<u8>> {
     let of = |def: &pitwatch_shared::codec::SeriesDef| {
-        let mut out = Vec::new();
         let own = Data::host(host);
         let mut pairs: Vec<(&str, &str)> = def.labels.iter().chain([(INSTANCE, own.as_str())]).collect();
         pairs.sort_unstable();
-        for (name, value) in pairs {
-            let mut label = Vec::new();
-            put_field(&mut label, 1, name.as_bytes());
-            put_field(&mut label, 2, value.as_bytes());
-            put_field(&mut out, 1, &label);
-        }
-        out
+        encoded_labels(&pairs)
     };
     data.series().iter().map(of).collect()
 }
 
-fn put_series(message: &mut Vec<u8>, labels: &[u8], ts_ms: i64, value: f64) {
+/// Labels, sorted by name, as fields of a message.
+pub(super) fn encoded_labels(pairs: &[(&str, &str)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (name, value) in pairs {
+        let mut label = Vec::new();
+        put_field(&mut label, 1, name.as_bytes());
+        put_field(&mut label, 2, value.as_bytes());
+        put_field(&mut out, 1, &label);
+    }
+    out
+}
+
+pub(super) fn put_series(message: &mut Vec<u8>, labels: &[u8], ts_ms: i64, value: f64) {
     let mut sample = vec![9];
     sample.extend_from_slice(&value.to_bits().to_le_bytes());
     sample.push(16);

@@ -1,11 +1,10 @@
-//! Routing, delivery and what people do: Alertmanager's own programs as oracle and client, platforms that misbehave,
-//! kill -9 in a storm, a host that is cut off.
+//! Routing, delivery and what people do: Alertmanager's own programs as oracle and client, a platform that misbehaves, a host
+//! that is cut off.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use pitwatch_alerting::{LabelSet, Routing};
@@ -18,7 +17,7 @@ use serde_json::{Value, json};
 use crate::support::{FAST, Level, Pusher, said, unix_ms, wait_for, wait_for_tick};
 
 const SOON: Duration = Duration::from_secs(20);
-const RULES: &str = "groups:
+pub(crate) const RULES: &str = "groups:
   - name: test
     rules:
       - alert: LevelHigh
@@ -30,7 +29,7 @@ const RULES: &str = "groups:
 ";
 
 /// A collector whose alerts go by this alertmanager.yml.
-fn collector(dir: &Path, yaml: &str, alerting: &str, rules: &str) -> anyhow::Result<Collector> {
+pub(crate) fn collector(dir: &Path, yaml: &str, alerting: &str, rules: &str) -> anyhow::Result<Collector> {
     std::fs::create_dir_all(dir)?;
     let file = dir.join("alertmanager.yml");
     std::fs::write(&file, yaml)?;
@@ -39,13 +38,13 @@ fn collector(dir: &Path, yaml: &str, alerting: &str, rules: &str) -> anyhow::Res
     Collector::start(&dir.join("collector"), &config, rules)
 }
 
-fn one_route(receiver: &str) -> String {
+pub(crate) fn one_route(receiver: &str) -> String {
     format!(
         "route: {{receiver: r, group_by: ['...'], group_wait: 0s, group_interval: 1s}}\nreceivers:\n- name: r\n{receiver}\n"
     )
 }
 
-fn amtool(collector: &Collector, arguments: &[&str]) -> anyhow::Result<Output> {
+pub(crate) fn amtool(collector: &Collector, arguments: &[&str]) -> anyhow::Result<Output> {
     let url = format!("http://amtool:{}@{}", collector.token()?, collector.http);
     let mut command = Command::new("amtool");
     command.arg(format!("--alertmanager.url={url}")).args(arguments);
@@ -324,97 +323,6 @@ fn people_take_alerts_and_incidents_keep_what_happened() -> anyhow::Result<()> {
         assert!(story.contains(word), "{word}: {story}");
     }
     Ok(())
-}
-
-/// Series that rise and fall, the collector killed at random moments: each beginning and each end is told at least once,
-/// none more often than kills that could have repeated it.
-#[test]
-fn kill_9_in_a_storm_loses_no_transition() -> anyhow::Result<()> {
-    let kills: u64 = std::env::var("PITWATCH_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(12);
-    const SERIES: usize = 40;
-    let dir = tempfile::tempdir()?;
-    let hook = Webhook::start()?;
-    let yaml = one_route(&format!("  webhook_configs: [{{url: 'http://{}/x'}}]", hook.address));
-    let rules = "groups: [{name: t, rules: [{alert: Storm, expr: storm > 5}]}]\n";
-    let mut collector = collector(dir.path(), &yaml, "stock_rules = false", rules)?;
-    let pusher = Pusher::start(&dir.path().join("p"), "meter", &collector, "storm", SERIES)?;
-    let mut random = fastrand::Rng::with_seed(17);
-    let mut values = vec![0.0; SERIES];
-    for _ in 0..kills {
-        let end = Instant::now() + Duration::from_millis(random.u64(300..1_800));
-        while Instant::now() < end {
-            values[random.usize(..SERIES)] = if random.bool() { 9.0 } else { 0.0 };
-            let _ = pusher.tick(unix_ms(), &values);
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        collector.process().kill();
-        collector.restart()?;
-    }
-    // Calm: everything ends.
-    values.fill(0.0);
-    let api = collector.api()?;
-    wait_for("calm", Duration::from_secs(60), || {
-        let _ = pusher.tick(unix_ms(), &values);
-        std::thread::sleep(Duration::from_millis(100));
-        let (_, body) = api.get("/api/v1/pitwatch/alerts", &[]).ok()?;
-        body["data"]["alerts"].as_array()?.is_empty().then_some(())
-    })?;
-    std::thread::sleep(Duration::from_secs(3));
-    // What happened, by the incidents' timelines, which are stored with the alerts themselves.
-    let mut happened: BTreeSet<(String, i64, bool)> = BTreeSet::new();
-    let (_, body) = api.get("/api/v1/pitwatch/incidents", &[("limit", "1000")])?;
-    for incident in body["data"]["incidents"].as_array().context("no incidents")? {
-        let (_, one) = api.get(&format!("/api/v1/pitwatch/incidents/{}", incident["id"]), &[])?;
-        for entry in one["data"]["timeline"].as_array().context("no timeline")? {
-            let over = match entry["what"].as_str() {
-                Some("fired") => false,
-                Some("resolved") => true,
-                other => anyhow::bail!("{other:?}"),
-            };
-            let print = entry["fingerprint"].as_str().context("no fingerprint")?.to_owned();
-            happened.insert((print, entry["fired_at_ms"].as_i64().context("no time")?, over));
-        }
-    }
-    let mut told: BTreeMap<(String, i64, bool), u64> = BTreeMap::new();
-    for alert in
-        hook.messages().iter().flat_map(|message| message.body["alerts"].as_array().cloned().unwrap_or_default())
-    {
-        let started = alert["startsAt"].as_str().unwrap_or_default().to_owned();
-        let ms = pitwatch_collector_time(&started)?;
-        let print = alert["fingerprint"].as_str().unwrap_or_default().to_owned();
-        *told.entry((print, ms, alert["status"] == "resolved")).or_default() += 1;
-    }
-    // Who hears of an end that was not announced hears of the beginning with it.
-    let heard = |(print, ms, over): &(String, i64, bool)| {
-        told.contains_key(&(print.clone(), *ms, *over)) || (!over && told.contains_key(&(print.clone(), *ms, true)))
-    };
-    let missing: Vec<_> = happened.iter().filter(|one| !heard(one)).collect();
-    assert!(missing.is_empty(), "{} of {} were not told: {missing:?}", missing.len(), happened.len());
-    let most = told.values().copied().max().unwrap_or(0);
-    println!(
-        "{kills} kills: {} transitions, told {} times, one at most {most} times",
-        happened.len(),
-        told.values().sum::<u64>()
-    );
-    assert!(happened.len() as u64 > kills, "a storm: {}", happened.len());
-    assert!(most <= 1 + kills, "told {most} times");
-    Ok(())
-}
-
-fn pitwatch_collector_time(text: &str) -> anyhow::Result<i64> {
-    let (date, time) = text.trim_end_matches('Z').split_once('T').context("no time")?;
-    let mut date = date.split('-').map(str::parse::<i64>);
-    let mut next = || date.next().context("no date")?.context("no number");
-    let (year, month, day) = (next()?, next()?, next()?);
-    let mut clock = time.split(':').map(str::parse::<f64>);
-    let mut next = || clock.next().context("no clock")?.context("no number");
-    let seconds = next()? * 3600.0 + next()? * 60.0 + next()?;
-    // Days since 1970, after Howard Hinnant's `days_from_civil`.
-    let (y, m) = (if month <= 2 { year - 1 } else { year }, (month + 9) % 12);
-    let era = y.div_euclid(400);
-    let of_era =
-        (y.rem_euclid(400)) * 365 + y.rem_euclid(400) / 4 - y.rem_euclid(400) / 100 + (153 * m + 2) / 5 + day - 1;
-    Ok((era * 146_097 + of_era - 719_468) * 86_400_000 + (seconds * 1000.0).round() as i64)
 }
 
 /// Forty services that depend on a host; the host is cut off: one message with its name, when it was last seen, and

@@ -17,10 +17,8 @@ const STOCK: &str = concat!(
     include_str!("../../../packaging/rules/game.yml"),
     include_str!("../../../packaging/rules/baseline.yml"),
 );
-/// Metrics that there are only once there is trouble, or a receiver; and that of systemd's units, which agents do not
-/// gather yet (`node_exporter --collector.systemd` does).
-const LATER: [&str; 4] = [
-    "node_systemd_unit_state",
+/// Metrics that there are only once there is trouble, or a receiver.
+const LATER: [&str; 3] = [
     "pitwatch_collector_agent_series_refused_total",
     "pitwatch_collector_deliveries_waiting",
     "pitwatch_collector_delivery_failures_total",

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::matchers::parse_matchers;
+use crate::message::Detail;
 use crate::routing::Routing;
 use crate::silences::Silence;
 

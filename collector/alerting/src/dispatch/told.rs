@@ -56,23 +56,23 @@ impl Told {
         }
     }
 
+    /// Its stored form, in parts.
+    pub(super) fn stored(&self, group: u64, line: &str) -> Vec<StoredTold> {
+        let all: Vec<(u64, bool)> = self.episodes.iter().map(|(number, over)| (*number, *over)).collect();
+        let part = |(part, episodes): (usize, &[(u64, bool)])| StoredTold {
+            group,
+            line: line.to_owned(),
+            part,
+            at_ms: self.at_ms,
+            place: self.place.clone(),
+            episodes: episodes.to_vec(),
+        };
+        all.chunks(limits::TOLD_CHUNK).enumerate().map(part).collect()
+    }
+
     /// How its stored form changes.
     pub(super) fn changes(&mut self, group: u64, line: &str) -> Vec<Change> {
-        let all: Vec<(u64, bool)> = self.episodes.iter().map(|(number, over)| (*number, *over)).collect();
-        let mut changes: Vec<Change> = all
-            .chunks(limits::TOLD_CHUNK)
-            .enumerate()
-            .map(|(part, episodes)| {
-                Change::PutTold(StoredTold {
-                    group,
-                    line: line.to_owned(),
-                    part,
-                    at_ms: self.at_ms,
-                    place: self.place.clone(),
-                    episodes: episodes.to_vec(),
-                })
-            })
-            .collect();
+        let mut changes: Vec<Change> = self.stored(group, line).into_iter().map(Change::PutTold).collect();
         let parts = changes.len();
         changes.extend((parts..self.parts).map(|part| Change::RemoveTold(key(group, part, line))));
         self.parts = parts;

@@ -80,8 +80,6 @@ pub struct Alert {
     pub(super) fired_at_ms: i64,
     pub(super) keep_firing_since_ms: Option<i64>,
     pub(super) no_data_since_ms: Option<i64>,
-    /// When it was last told, for the repeat interval.
-    pub(super) sent_at_ms: Option<i64>,
     /// How often it was told, the first time included.
     pub(super) sent: u32,
     /// What would explain it, see [`crate::depends`].
@@ -104,7 +102,6 @@ impl Alert {
             fired_at_ms: 0,
             keep_firing_since_ms: None,
             no_data_since_ms: None,
-            sent_at_ms: None,
             sent: 0,
             depends_on: Vec::new(),
             seen_in: 0,
@@ -227,9 +224,9 @@ impl Alert {
             fired_at_ms: self.fired_at_ms,
             keep_firing_since_ms: self.keep_firing_since_ms,
             no_data_since_ms: self.no_data_since_ms,
-            sent_at_ms: self.sent_at_ms,
             sent: self.sent,
             depends_on: self.depends_on.clone(),
+            ends_at_ms: None,
         }
     }
 
@@ -244,7 +241,6 @@ impl Alert {
             fired_at_ms: stored.fired_at_ms,
             keep_firing_since_ms: stored.keep_firing_since_ms,
             no_data_since_ms: stored.no_data_since_ms,
-            sent_at_ms: stored.sent_at_ms,
             sent: stored.sent,
             depends_on: stored.depends_on,
             seen_in: 0,
@@ -281,13 +277,14 @@ pub struct StoredAlert {
     pub keep_firing_since_ms: Option<i64>,
     /// Since when there is no data.
     pub no_data_since_ms: Option<i64>,
-    /// When it was last told.
-    pub sent_at_ms: Option<i64>,
     /// How often it was told.
     pub sent: u32,
     /// What would explain it.
     #[serde(default)]
     pub depends_on: Vec<LabelSet>,
+    /// When it is over by itself: only of alerts that others evaluate.
+    #[serde(default)]
+    pub ends_at_ms: Option<i64>,
 }
 
 /// The key of an alert in the state store.

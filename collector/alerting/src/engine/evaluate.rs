@@ -232,14 +232,13 @@ impl<S: Source> Turn<'_, S> {
         spec: &AlertSpec,
         key: &str,
     ) {
-        if step == Step::Same && alert.recorded && !self.repeats(alert) {
+        if step == Step::Same && alert.recorded {
             return;
         }
         let transition = match step {
             Step::Fired => Some(Transition::Fired),
             Step::NoData => Some(Transition::NoData),
             Step::Resolved => Some(Transition::Resolved),
-            Step::Same | Step::Changed if self.repeats(alert) => Some(Transition::Repeated),
             Step::Same | Step::Changed | Step::Dropped => None,
         };
         if let Some(transition) = transition {
@@ -250,7 +249,6 @@ impl<S: Source> Turn<'_, S> {
             }
             let told = notification(alert, transition, key, &rule.expr, self.now_ms);
             self.output.notifications.push(told);
-            alert.sent_at_ms = Some(self.now_ms);
             alert.sent += 1;
         }
         let over = matches!(step, Step::Resolved | Step::Dropped);
@@ -278,11 +276,6 @@ impl<S: Source> Turn<'_, S> {
         self.sample(state, (!over).then_some(1.0));
         self.sample(for_state, (!over).then_some(active_at_secs));
         alert.recorded = !over;
-    }
-
-    fn repeats(&self, alert: &Alert) -> bool {
-        let is_due = |sent| self.now_ms - sent >= self.options.repeat_interval_ms;
-        alert.phase == Phase::Firing && alert.sent_at_ms.is_some_and(is_due)
     }
 
     fn dependencies(&mut self, alert: &Alert, spec: &AlertSpec) -> Vec<LabelSet> {

@@ -217,10 +217,10 @@ fn headline(alert: &Notification) -> String {
 
 fn ending(alert: &Notification, message: &Message) -> String {
     match alert.transition {
-        Transition::Fired | Transition::Repeated | Transition::NoData if message.is_repeat => {
+        Transition::Fired | Transition::NoData if message.is_repeat => {
             format!(" – still, after {}", span(message.now_ms - alert.fired_at_ms))
         }
-        Transition::Fired | Transition::Repeated => String::new(),
+        Transition::Fired => String::new(),
         Transition::NoData => " – no data any more".to_owned(),
         Transition::Resolved => {
             format!(" – resolved after {}", span(alert.resolved_at_ms.unwrap_or(alert.at_ms) - alert.fired_at_ms))
@@ -233,7 +233,7 @@ fn ending(alert: &Notification, message: &Message) -> String {
 fn state(alert: &Notification, moment: &Moment, now_ms: i64) -> String {
     let since = format!("since {}", clock(alert.active_at_ms));
     match alert.transition {
-        Transition::Fired | Transition::Repeated | Transition::NoData => {
+        Transition::Fired | Transition::NoData => {
             // A description says the value in its own words and unit.
             let described = alert.annotations.value("description").is_some();
             let value = moment.value.unwrap_or(alert.value);

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::inhibit::InhibitRule;
 use super::interval::{TimeInterval, Written, WrittenTimes};
-use super::{GROUP_INTERVAL_MS, GROUP_WAIT_MS, GroupBy, REPEAT_INTERVAL_MS, Route, Routing, read_receivers};
+use super::{
+    GROUP_INTERVAL_MS, GROUP_WAIT_MS, GroupBy, REPEAT_INTERVAL_MS, RESOLVE_TIMEOUT_MS, Route, Routing, read_receivers,
+};
 use crate::limits;
 use crate::matchers::{MatchOp, Matcher, parse_matchers, to_text};
 use crate::receivers::Secret;
@@ -15,7 +17,7 @@ use crate::time::parse_duration_ms;
 use crate::yaml::{self, Node, Value};
 
 pub(super) fn file(name: &str, text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Routing, RuleErrors> {
-    let mut reader = Reader { file: name, errors: Vec::new(), variable };
+    let mut reader = Reader { file: name, errors: Vec::new(), remarks: Vec::new(), variable };
     let routing = match yaml::parse(text) {
         Ok(root) => reader.root(&root),
         Err((line, message)) => {
@@ -24,7 +26,11 @@ pub(super) fn file(name: &str, text: &str, variable: &dyn Fn(&str) -> Option<Str
         }
     };
     match routing {
-        Some(routing) if reader.errors.is_empty() => Ok(routing),
+        Some(routing) if reader.errors.is_empty() => {
+            reader.remarks.sort_by_key(|remark| remark.line);
+            reader.remarks.truncate(limits::RULE_ERRORS_MAX);
+            Ok(Routing { remarks: reader.remarks, ..routing })
+        }
         _ => {
             reader.errors.sort_by_key(|error| error.line);
             let more = reader.errors.len().saturating_sub(limits::RULE_ERRORS_MAX);
@@ -40,6 +46,7 @@ pub(super) fn file(name: &str, text: &str, variable: &dyn Fn(&str) -> Option<Str
 pub(super) struct Reader<'a> {
     file: &'a str,
     errors: Vec<RuleError>,
+    remarks: Vec<RuleError>,
     variable: &'a dyn Fn(&str) -> Option<String>,
 }
 
@@ -71,6 +78,18 @@ impl<'a> Reader<'a> {
         self.errors.push(RuleError { file: self.file.to_owned(), line, message: message.into() });
     }
 
+    /// Notes what is read and not done.
+    pub(super) fn remark(&mut self, line: usize, message: impl Into<String>) {
+        self.remarks.push(RuleError { file: self.file.to_owned(), line, message: message.into() });
+    }
+
+    /// Notes each of the keys that is there: it is known, and does nothing here.
+    pub(super) fn without_effect(&mut self, fields: &Fields<'_>, keys: &[&str]) {
+        for (key, line, _) in fields.pairs.iter().filter(|(key, ..)| keys.contains(key)) {
+            self.remark(*line, format!("{key} has no effect here"));
+        }
+    }
+
     fn root(&mut self, root: &Node) -> Option<Routing> {
         let known = [
             "global",
@@ -90,7 +109,10 @@ impl<'a> Reader<'a> {
                 self.named_interval(node, &mut intervals);
             }
         }
+        self.without_effect(&fields, &["tracing"]);
         let mut routing = Routing {
+            resolve_timeout_ms: self.resolve_timeout(&fields).unwrap_or(RESOLVE_TIMEOUT_MS),
+            remarks: Vec::new(),
             routes: Vec::new(),
             receivers,
             inhibit_rules: Vec::new(),
@@ -112,6 +134,13 @@ impl<'a> Reader<'a> {
             }
         };
         Some(routing)
+    }
+
+    fn resolve_timeout(&mut self, root: &Fields<'_>) -> Option<i64> {
+        let (_, node) = root.find("global")?;
+        let Value::Map(_) = &node.value else { return None };
+        let global = self.fields(node, "global", None)?;
+        self.duration(&global, "resolve_timeout", 1)
     }
 
     fn route(&mut self, node: &Node, parent: Option<&Inherited>, depth: usize, routing: &mut Routing) -> Option<usize> {

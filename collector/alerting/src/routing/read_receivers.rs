@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use super::keys::{self, ABSENT, KINDS};
 use super::read::{Fields, Reader};
 use crate::limits;
 use crate::receivers::{
     Alertmanager, Authorization, Discord, Email, GoogleChat, HttpOptions, Integration, Kind, MarkdownHook, PagerDuty,
-    Receiver, Secret, Slack, SlackPost, Teams, Telegram, Texts, Webhook,
+    Receiver, Secret, Slack, SlackPost, Teams, Telegram, Texts, TlsOptions, Webhook,
 };
 
 /// What `global` says.
@@ -21,35 +22,6 @@ struct Global {
     email: Email,
 }
 
-/// Keys that every receiver takes.
-const COMMON: [&str; 3] = ["send_resolved", "http_config", "name"];
-/// Receivers of Alertmanager that are not here.
-const ABSENT: [&str; 9] = [
-    "opsgenie_configs",
-    "pushover_configs",
-    "sns_configs",
-    "victorops_configs",
-    "wechat_configs",
-    "webex_configs",
-    "jira_configs",
-    "incidentio_configs",
-    "msteams_connector_configs",
-];
-const KINDS: [&str; 12] = [
-    "slack_configs",
-    "mattermost_configs",
-    "rocketchat_configs",
-    "discord_configs",
-    "telegram_configs",
-    "msteams_configs",
-    "msteamsv2_configs",
-    "googlechat_configs",
-    "webhook_configs",
-    "alertmanager_configs",
-    "pagerduty_configs",
-    "email_configs",
-];
-
 pub(super) fn all(reader: &mut Reader<'_>, root: &Fields<'_>) -> Vec<Receiver> {
     let global = global(reader, root);
     let mut receivers: Vec<Receiver> = Vec::new();
@@ -63,7 +35,9 @@ pub(super) fn all(reader: &mut Reader<'_>, root: &Fields<'_>) -> Vec<Receiver> {
         for kind in ABSENT {
             if let Some((line, _)) = fields.find(kind) {
                 let known = KINDS.map(|kind| kind.trim_end_matches("_configs")).join(", ");
-                reader.error(line, format!("{kind} is no receiver here; there are {known}"));
+                let what =
+                    format!("{kind} are not built in: receiver {name:?} is told nothing by them; there are {known}");
+                reader.remark(line, what);
             }
         }
         let mut integrations = Vec::new();
@@ -100,10 +74,19 @@ fn global(reader: &mut Reader<'_>, root: &Fields<'_>) -> Global {
 
 fn integration(reader: &mut Reader<'_>, kind: &str, node: &crate::yaml::Node, global: &Global) -> Option<Integration> {
     let what = format!("an entry of {kind}");
-    let fields = reader.fields(node, &what, Some(&known_keys(kind)))?;
+    let (used, idle) = (keys::used(kind), keys::idle(kind));
+    let known: Vec<&str> = used.iter().chain(idle).copied().collect();
+    let fields = reader.fields(node, &what, Some(&known))?;
+    reader.without_effect(&fields, idle);
     let (read, resolved_by_default) = match kind {
         "slack_configs" => (slack(reader, &fields, global), false),
         "mattermost_configs" => (hook(reader, &fields, Kind::Mattermost), true),
+        "rocketchat_configs" if fields.find("token").or_else(|| fields.find("token_file")).is_some() => {
+            let instead =
+                "make an incoming webhook in Rocket.Chat and give its webhook_url; nothing is told until then";
+            reader.remark(fields.line, format!("Rocket.Chat's tokens are not used here: {instead}"));
+            return None;
+        }
         "rocketchat_configs" => (hook(reader, &fields, Kind::RocketChat), true),
         "discord_configs" => (discord(reader, &fields), true),
         "telegram_configs" => (telegram(reader, &fields, global), true),
@@ -117,107 +100,6 @@ fn integration(reader: &mut Reader<'_>, kind: &str, node: &crate::yaml::Node, gl
     let http = http(reader, &fields, &global.http);
     let send_resolved = reader.flag(&fields, "send_resolved").unwrap_or(resolved_by_default);
     Some(Integration { kind: read?, send_resolved, http })
-}
-
-fn known_keys(kind: &str) -> Vec<&'static str> {
-    let own: &[&str] = match kind {
-        "slack_configs" => &[
-            "api_url",
-            "api_url_file",
-            "api_url_env",
-            "app_token",
-            "app_token_file",
-            "app_token_env",
-            "app_url",
-            "channel",
-            "update_message",
-            "username",
-            "color",
-            "title",
-            "title_link",
-            "pretext",
-            "text",
-            "fields",
-            "short_fields",
-            "footer",
-            "fallback",
-            "callback_id",
-            "icon_emoji",
-            "icon_url",
-            "image_url",
-            "thumb_url",
-            "link_names",
-            "mrkdwn_in",
-            "actions",
-        ],
-        "mattermost_configs" | "rocketchat_configs" => {
-            &["webhook_url", "webhook_url_file", "webhook_url_env", "channel", "username", "title", "text"]
-        }
-        "discord_configs" => &[
-            "webhook_url",
-            "webhook_url_file",
-            "webhook_url_env",
-            "title",
-            "message",
-            "content",
-            "username",
-            "avatar_url",
-        ],
-        "telegram_configs" => &[
-            "api_url",
-            "bot_token",
-            "bot_token_file",
-            "bot_token_env",
-            "chat_id",
-            "message",
-            "disable_notifications",
-            "parse_mode",
-            "message_thread_id",
-        ],
-        "msteams_configs" | "msteamsv2_configs" => {
-            &["webhook_url", "webhook_url_file", "webhook_url_env", "title", "summary", "text"]
-        }
-        "googlechat_configs" => &["url", "url_file", "url_env", "title", "text"],
-        "webhook_configs" => &["url", "url_file", "url_env", "max_alerts", "timeout"],
-        "alertmanager_configs" => &["url", "url_file", "url_env"],
-        "pagerduty_configs" => &[
-            "routing_key",
-            "routing_key_file",
-            "routing_key_env",
-            "service_key",
-            "service_key_file",
-            "url",
-            "client",
-            "client_url",
-            "description",
-            "severity",
-            "source",
-            "component",
-            "group",
-            "class",
-            "details",
-            "images",
-            "links",
-        ],
-        _ => &[
-            "to",
-            "from",
-            "smarthost",
-            "hello",
-            "auth_username",
-            "auth_password",
-            "auth_password_file",
-            "auth_password_env",
-            "auth_secret",
-            "auth_identity",
-            "require_tls",
-            "tls_config",
-            "headers",
-            "html",
-            "text",
-        ],
-    };
-    own.iter().chain(&COMMON[..2]).copied().collect()
 }
 
 fn needed<T>(reader: &mut Reader<'_>, fields: &Fields<'_>, what: &str, value: Option<T>) -> Option<T> {
@@ -332,10 +214,8 @@ fn alertmanager(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Kind> {
 fn pagerduty(reader: &mut Reader<'_>, fields: &Fields<'_>, global: &Global) -> Option<Kind> {
     let key = reader.secret(fields, "routing_key");
     if fields.find("service_key").is_some() || fields.find("service_key_file").is_some() {
-        reader.error(
-            fields.line,
-            "service_key is of PagerDuty's old interface: make an Events v2 integration and give its routing_key",
-        );
+        let instead = "make an Events v2 integration and give its routing_key; nothing is told until then";
+        reader.remark(fields.line, format!("service_key is of PagerDuty's old interface: {instead}"));
         return None;
     }
     let url = reader.text(fields, "url").map(|(_, text)| text).or_else(|| global.pagerduty_url.clone());
@@ -391,22 +271,20 @@ fn smtp(reader: &mut Reader<'_>, fields: &Fields<'_>, before: &str, email: &mut 
     if let Some(require) = reader.flag(fields, &key("require_tls")) {
         email.require_tls = require;
     }
+    if let Some(force) = reader.flag(fields, &key("force_implicit_tls")) {
+        email.implicit_tls = Some(force);
+    }
+    if let Some(options) = tls(reader, fields, &key("tls_config")) {
+        email.tls = options;
+    }
 }
 
 /// `http_config` over that of `global`.
 fn http(reader: &mut Reader<'_>, fields: &Fields<'_>, global: &HttpOptions) -> HttpOptions {
     let Some((_, node)) = fields.find("http_config") else { return global.clone() };
-    let known = [
-        "basic_auth",
-        "authorization",
-        "bearer_token",
-        "bearer_token_file",
-        "tls_config",
-        "proxy_url",
-        "follow_redirects",
-        "enable_http2",
-    ];
+    let known: Vec<&str> = keys::HTTP.iter().chain(&keys::HTTP_IDLE).copied().collect();
     let Some(fields) = reader.fields(node, "http_config", Some(&known)) else { return global.clone() };
+    reader.without_effect(&fields, &keys::HTTP_IDLE);
     let mut options =
         HttpOptions { proxy_url: reader.text(&fields, "proxy_url").map(|(_, text)| text), ..HttpOptions::default() };
     if let Some(token) = reader.secret(&fields, "bearer_token") {
@@ -429,12 +307,18 @@ fn http(reader: &mut Reader<'_>, fields: &Fields<'_>, global: &HttpOptions) -> H
         let password = reader.secret(&fields, "password").unwrap_or(Secret::Text(String::new()));
         options.authorization = Some(Authorization::Basic { user, password });
     }
-    if let Some((_, node)) = fields.find("tls_config")
-        && let Some(fields) =
-            reader.fields(node, "tls_config", Some(&["ca_file", "insecure_skip_verify", "server_name", "min_version"]))
-    {
-        options.ca_file = reader.text(&fields, "ca_file").map(|(_, path)| path.into());
-        options.insecure = reader.flag(&fields, "insecure_skip_verify").unwrap_or(false);
-    }
-    options
+    let tls = tls(reader, &fields, "tls_config");
+    HttpOptions { tls: tls.unwrap_or_default(), ..options }
+}
+
+/// Which certificates a server may have.
+fn tls(reader: &mut Reader<'_>, fields: &Fields<'_>, key: &str) -> Option<TlsOptions> {
+    let (_, node) = fields.find(key)?;
+    let known: Vec<&str> = keys::TLS.iter().chain(&keys::TLS_IDLE).copied().collect();
+    let fields = reader.fields(node, key, Some(&known))?;
+    reader.without_effect(&fields, &keys::TLS_IDLE);
+    Some(TlsOptions {
+        ca_file: reader.text(&fields, "ca_file").map(|(_, path)| path.into()),
+        insecure: reader.flag(&fields, "insecure_skip_verify").unwrap_or(false),
+    })
 }

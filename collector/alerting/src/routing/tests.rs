@@ -99,14 +99,14 @@ fn every_mistake_has_its_line() {
         told("receivers: [{name: a}]\n"),
         "am.yml:1: there is no route: it says who hears of what, at least route: {receiver: NAME}"
     );
-    let text = "route:\n  receiver: b\n  matchers: [a=b]\n  group_wait: soon\n  routes:\n  - match: {x: y}\n    mute_time_intervals: [z]\n    colour: red\nreceivers:\n- name: a\n  opsgenie_configs: [{}]\n- name: a\n  slack_configs:\n  - channel: c\n- name: d\n  webhook_configs: [{url: 'ftp://x'}]\n  discord_configs: [{}]\n";
+    let text = "route:\n  receiver: b\n  matchers: [a=b]\n  group_wait: soon\n  routes:\n  - match: {x: y}\n    mute_time_intervals: [z]\n    colour: red\nreceivers:\n- name: a\n  pigeon_configs: [{}]\n- name: a\n  slack_configs:\n  - channel: c\n- name: d\n  webhook_configs: [{url: 'ftp://x'}]\n  discord_configs: [{}]\n";
     insta::assert_snapshot!(told(text), @r#"
     am.yml:2: the first route takes everything: it has no matchers
     am.yml:2: there is no receiver "b"
     am.yml:4: group_wait: "soon" is not a duration: write it like 30s, 5m, 1h30m, 1d (y w d h m s ms, largest first)
     am.yml:7: mute_time_intervals: there is no time interval "z"
     am.yml:8: a route has no colour; it has receiver, group_by, match, match_re, matchers, group_wait, group_interval, repeat_interval, mute_time_intervals, active_time_intervals, continue, routes
-    am.yml:11: opsgenie_configs is no receiver here; there are slack, mattermost, rocketchat, discord, telegram, msteams, msteamsv2, googlechat, webhook, alertmanager, pagerduty, email
+    am.yml:11: a receiver has no pigeon_configs; it has slack_configs, mattermost_configs, rocketchat_configs, discord_configs, telegram_configs, msteams_configs, msteamsv2_configs, googlechat_configs, webhook_configs, alertmanager_configs, pagerduty_configs, email_configs, opsgenie_configs, pushover_configs, sns_configs, victorops_configs, wechat_configs, webex_configs, jira_configs, incidentio_configs, name
     am.yml:12: receiver "a": a name of its own is needed
     am.yml:14: api_url (or global slack_api_url) is missing
     am.yml:16: url is not an address that begins with http:// or https://
@@ -122,6 +122,22 @@ fn every_mistake_has_its_line() {
         )
         .contains("nope")
     );
+}
+
+#[test]
+fn what_a_file_says_and_is_not_done_is_told_with_its_line() {
+    let text = "global:\n  resolve_timeout: 7m\nroute: {receiver: a}\nreceivers:\n- name: a\n  opsgenie_configs: [{api_key: k}]\n  slack_configs:\n  - api_url: http://x\n    footer: f\n  pagerduty_configs:\n  - service_key: k\n  webhook_configs:\n  - url: http://x\n    http_config: {oauth2: {client_id: c}, tls_config: {cert_file: c, ca_file: d}}\n";
+    let routing = parse(text).unwrap();
+    assert_eq!(routing.resolve_timeout_ms, 420_000);
+    assert_eq!(routing.receivers[0].integrations.len(), 2);
+    let told: Vec<String> = routing.remarks.iter().map(ToString::to_string).collect();
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    am.yml:6: opsgenie_configs are not built in: receiver "a" is told nothing by them; there are slack, mattermost, rocketchat, discord, telegram, msteams, msteamsv2, googlechat, webhook, alertmanager, pagerduty, email
+    am.yml:9: footer has no effect here
+    am.yml:11: service_key is of PagerDuty's old interface: make an Events v2 integration and give its routing_key; nothing is told until then
+    am.yml:14: oauth2 has no effect here
+    am.yml:14: cert_file has no effect here
+    "#);
 }
 
 #[test]

@@ -13,14 +13,18 @@ const FILE_MAX_BYTES: u64 = 4 * 1024 * 1024;
 pub(super) fn run(command: &RoutesCommand) -> Report {
     match command {
         RoutesCommand::Check { file } => match read(file) {
-            Ok(routing) => Report::text(format!(
-                "{}: good, {}, {}, {}\n\n{}",
-                file.display(),
-                counted(routing.routes().len(), "route", "routes"),
-                counted(routing.receivers.len(), "receiver", "receivers"),
-                counted(routing.inhibit_rules.len(), "inhibit rule", "inhibit rules"),
-                routing.to_text()
-            )),
+            Ok(routing) => {
+                let remarks = routing.remarks.iter().map(|remark| format!("{remark}\n")).collect();
+                let text = format!(
+                    "{}: good, {}, {}, {}\n\n{}",
+                    file.display(),
+                    counted(routing.routes().len(), "route", "routes"),
+                    counted(routing.receivers.len(), "receiver", "receivers"),
+                    counted(routing.inhibit_rules.len(), "inhibit rule", "inhibit rules"),
+                    routing.to_text()
+                );
+                Report { remarks, ..Report::text(text) }
+            }
             Err(mistakes) => bad(mistakes),
         },
         RoutesCommand::Test { file, labels, expect } => match read(file).and_then(|routing| test(&routing, labels)) {

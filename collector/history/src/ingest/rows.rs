@@ -21,6 +21,7 @@ impl Source {
         let (mut writer, mut appended) = (Writer::new(begins), RowsAppended::default());
         let head = self.head.clone();
         let (mut written, mut last_ms, mut fresh) = (begins, i64::MIN, Vec::new());
+        let mut opened = Vec::new();
         for one in series {
             let known = read(&history.index).id(&one.labels);
             let numbered = known.and_then(|id| self.rows.number(id));
@@ -49,6 +50,7 @@ impl Source {
                     Taken::Conflicting => appended.conflicting += 1,
                 }
             }
+            opened.append(&mut data.opened);
             if fresh.is_empty() && numbered.is_some() {
                 continue;
             }
@@ -57,6 +59,7 @@ impl Source {
             fresh.iter().for_each(|(ts_ms, before, bits)| writer.sample(*ts_ms, *before, *bits));
             appended.samples += fresh.len() as u64;
         }
+        history.arrived(&opened);
         appended.samples += appended.repeated;
         head.last_ms.fetch_max(last_ms, Ordering::Relaxed);
         (written.then(|| writer.finish()), appended)
@@ -94,6 +97,8 @@ impl Source {
                 }
             }
         }
+        let opened = std::mem::take(&mut write(&head.data).opened);
+        history.arrived(&opened);
         head.last_ms.fetch_max(last_ms, Ordering::Relaxed);
         Ok(samples)
     }

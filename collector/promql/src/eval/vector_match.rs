@@ -12,7 +12,11 @@ impl Matching {
     /// The labels that two series must share to meet.
     fn key(&self, labels: &Labels) -> Labels {
         let named = |n: &str| self.labels.iter().any(|l| l == n);
-        if self.on { labels.keep(named) } else { labels.without(|n| is_metadata(n) || named(n)) }
+        match (self.on, self.labels.is_empty()) {
+            (true, _) => labels.keep(named),
+            (false, true) => labels.without_name(),
+            (false, false) => labels.without(|n| is_metadata(n) || named(n)),
+        }
     }
 
     /// The labels of what comes of a meeting.
