@@ -25,6 +25,8 @@ try {
     ['fleet', '/', '.complaint'],
     ['rows', '/?view=rows', '[data-row]'],
     ['host', `/hosts/${stage.sick}?range=5m`, '[data-panel=cpu][data-drawn=yes]'],
+    ['silences', '/silences', 'main h1'],
+    ['incidents', '/alerts?tab=incidents', 'main h1'],
     ['past', `/hosts/${stage.gone}?range=1h`, '[data-panel=cpu][data-drawn=yes]'],
     ['alerts', '/alerts', 'li.panel'],
     ['alert', `/alerts/${alert.fingerprint ?? ''}`, 'main h1, main h2'],
