@@ -74,7 +74,7 @@ use envelope::ApiError;
 use pool::QueryPool;
 
 pub use auth::SESSION_COOKIE;
-pub use live::LIVE_QUERIES_MAX;
+pub use live::{LIVE_MAX_A_CLIENT, LIVE_QUERIES_MAX};
 pub use openapi::openapi;
 pub use pool::{QueryStats, WAITING_MAX_A_CLIENT};
 pub use seams::{

@@ -29,6 +29,7 @@ use super::serve::Stopping;
 use super::{AppState, Shared, auth};
 use topics::{Place, Watched};
 
+pub use topics::LIVE_MAX_A_CLIENT;
 pub(super) use topics::Topics;
 
 /// Most queries of one stream.
