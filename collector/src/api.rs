@@ -153,16 +153,22 @@ pub fn router(app: App) -> Router {
     let guard = |role| from_fn_with_state((shared.clone(), role), auth::authorize);
     // Who has no token is not told what is there.
     let mut all = Router::new().fallback(unknown_path).layer(guard(Role::Viewer));
-    let mut open = Router::new();
+    let mut shared_paths = Router::new();
     for (role, group) in groups() {
-        // Two roles may share a path: what no method takes is answered for all of them at once, below.
+        let group = Router::from(group);
         match role {
-            Some(role) => all = all.merge(Router::from(group).route_layer(guard(role))),
-            None => open = open.merge(Router::from(group)),
+            None => all = all.merge(group.method_not_allowed_fallback(wrong_method)),
+            // These share paths: what no method takes is answered for both at once, below.
+            Some(role @ (Role::Viewer | Role::Operator)) => {
+                shared_paths = shared_paths.merge(group.route_layer(guard(role)));
+            }
+            Some(role) => {
+                all = all.merge(group.method_not_allowed_fallback(wrong_method).route_layer(guard(role)));
+            }
         }
     }
-    all = all.method_not_allowed_fallback(wrong_method.layer(guard(Role::Viewer)));
-    all = all.merge(open.method_not_allowed_fallback(wrong_method)).merge(interface());
+    all = all.merge(shared_paths.method_not_allowed_fallback(wrong_method.layer(guard(Role::Viewer))));
+    all = all.merge(interface());
     all.layer(DefaultBodyLimit::max(BODY_MAX_BYTES)).layer(from_fn(envelope::add_headers)).with_state(shared)
 }
 
