@@ -1,4 +1,6 @@
 //! Puts the web interface that `make ui` built into the binary. Where it is not built, the collector says how to get it.
+//!
+//! The files are copied first: one that is built anew while the compiler runs would otherwise be half in the binary.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -10,12 +12,23 @@ const BUILT: &str = "ui/dist";
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed={BUILT}");
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default()).join(BUILT);
+    let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
+    let copy = out.join("web");
+    if copy.exists() {
+        fs::remove_dir_all(&copy)?;
+    }
     let mut files = Vec::new();
     collect(&root, &mut files)?;
+    for file in &mut files {
+        let own = copy.join(file.strip_prefix(&root).unwrap_or(file));
+        fs::create_dir_all(own.parent().unwrap_or(&copy))?;
+        fs::copy(&*file, &own)?;
+        *file = own;
+    }
     files.sort();
     let mut code = String::from("&[\n");
     for file in files.iter().filter(|file| !is_packed(file)) {
-        let name = file.strip_prefix(&root).unwrap_or(file).display().to_string();
+        let name = file.strip_prefix(&copy).unwrap_or(file).display().to_string();
         let packed = |ending: &str| {
             let packed = PathBuf::from(format!("{}.{ending}", file.display()));
             if packed.exists() { format!("Some(include_bytes!({packed:?}))") } else { "None".to_owned() }
@@ -27,8 +40,7 @@ fn main() -> io::Result<()> {
         );
     }
     code.push(']');
-    let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join("web_files.rs");
-    fs::write(out, code)
+    fs::write(out.join("web_files.rs"), code)
 }
 
 fn collect(dir: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {

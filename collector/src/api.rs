@@ -56,8 +56,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::handler::Handler as _;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{delete, get, post};
+use axum::routing::get;
 use pitwatch_history::History;
 use pitwatch_promql::EngineOptions;
 use tower_http::CompressionLevel;
@@ -73,7 +74,7 @@ use envelope::ApiError;
 use pool::QueryPool;
 
 pub use auth::SESSION_COOKIE;
-pub use live::LIVE_QUERIES_MAX;
+pub use live::{LIVE_MAX_A_CLIENT, LIVE_QUERIES_MAX};
 pub use openapi::openapi;
 pub use pool::{QueryStats, WAITING_MAX_A_CLIENT};
 pub use seams::{
@@ -152,46 +153,23 @@ pub fn router(app: App) -> Router {
     let guard = |role| from_fn_with_state((shared.clone(), role), auth::authorize);
     // Who has no token is not told what is there.
     let mut all = Router::new().fallback(unknown_path).layer(guard(Role::Viewer));
+    let mut shared_paths = Router::new();
     for (role, group) in groups() {
-        let group = Router::from(group).method_not_allowed_fallback(wrong_method);
-        all = all.merge(match role {
-            Some(role) => group.route_layer(guard(role)),
-            None => group,
-        });
+        let group = Router::from(group);
+        match role {
+            None => all = all.merge(group.method_not_allowed_fallback(wrong_method)),
+            // These share paths: what no method takes is answered for both at once, below.
+            Some(role @ (Role::Viewer | Role::Operator)) => {
+                shared_paths = shared_paths.merge(group.route_layer(guard(role)));
+            }
+            Some(role) => {
+                all = all.merge(group.method_not_allowed_fallback(wrong_method).route_layer(guard(role)));
+            }
+        }
     }
-    all = all.merge(alerting(&shared)).merge(interface());
+    all = all.merge(shared_paths.method_not_allowed_fallback(wrong_method.layer(guard(Role::Viewer))));
+    all = all.merge(interface());
     all.layer(DefaultBodyLimit::max(BODY_MAX_BYTES)).layer(from_fn(envelope::add_headers)).with_state(shared)
-}
-
-/// Alertmanager's API, and what people do about alerts. Their description is Alertmanager's own, and
-/// docs/reference/http-api.md: two roles share some of these paths.
-fn alerting(shared: &Arc<Shared>) -> Router<Arc<Shared>> {
-    let guard = |role| from_fn_with_state((shared.clone(), role), auth::authorize);
-    // The signed link is the permission.
-    let open =
-        Router::new().route("/act/{token}", get(act::ask).post(act::act)).method_not_allowed_fallback(wrong_method);
-    let operator = Router::new()
-        .route("/api/v1/pitwatch/alerts/{fingerprint}/{what}", post(people::act_on_alert))
-        .route("/api/v1/pitwatch/incidents/{id}/{what}", post(people::act_on_incident))
-        .method_not_allowed_fallback(wrong_method)
-        .route_layer(guard(Role::Operator));
-    let viewer = Router::new()
-        .route("/api/v1/pitwatch/incidents", get(people::incidents))
-        .route("/api/v1/pitwatch/incidents/{id}", get(people::incident))
-        .route("/api/v1/pitwatch/silences/preview", post(people::preview))
-        .route("/api/v2/silences", get(v2::silences).merge(post(v2::set_silence).route_layer(guard(Role::Operator))))
-        .route(
-            "/api/v2/silence/{id}",
-            get(v2::silence).merge(delete(v2::expire_silence).route_layer(guard(Role::Operator))),
-        )
-        .route("/api/v2/alerts", get(v2::alerts).merge(post(v2::give_alerts).route_layer(guard(Role::Operator))))
-        .route("/api/v2/alerts/groups", get(v2::groups))
-        .route("/api/v2/receivers", get(v2::receivers))
-        .route("/api/v2/status", get(v2::status))
-        .route("/api/v1/pitwatch/live", get(live::live))
-        .method_not_allowed_fallback(wrong_method)
-        .route_layer(guard(Role::Viewer));
-    open.merge(operator).merge(viewer)
 }
 
 /// The web interface's files and addresses.
@@ -228,6 +206,8 @@ fn open() -> Routes {
         .routes(routes!(runbooks::page))
         .routes(routes!(openapi::page::docs))
         .routes(routes!(session::begin, session::show, session::end))
+        // The signed link is the permission.
+        .routes(routes!(act::ask, act::act))
 }
 
 fn viewer() -> Routes {
@@ -242,6 +222,16 @@ fn viewer() -> Routes {
         .routes(routes!(rules::own_alerts))
         .routes(routes!(preview::preview))
         .routes(routes!(status::status))
+        .routes(routes!(live::live))
+        .routes(routes!(people::incidents))
+        .routes(routes!(people::incident))
+        .routes(routes!(people::preview))
+        .routes(routes!(v2::silences))
+        .routes(routes!(v2::silence))
+        .routes(routes!(v2::alerts))
+        .routes(routes!(v2::groups))
+        .routes(routes!(v2::receivers))
+        .routes(routes!(v2::status))
         .routes(routes!(openapi::document))
 }
 
@@ -250,7 +240,13 @@ fn writer() -> Routes {
 }
 
 fn operator() -> Routes {
-    OpenApiRouter::new().routes(routes!(preview::reload))
+    OpenApiRouter::new()
+        .routes(routes!(preview::reload))
+        .routes(routes!(people::act_on_alert))
+        .routes(routes!(people::act_on_incident))
+        .routes(routes!(v2::set_silence))
+        .routes(routes!(v2::expire_silence))
+        .routes(routes!(v2::give_alerts))
 }
 
 fn admin() -> Routes {

@@ -1,6 +1,6 @@
 //! `/act/TOKEN`: the page behind a link in a message, and what its button does. The link is the permission.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use pitwatch_alerting::incidents::Act;
@@ -8,6 +8,7 @@ use pitwatch_alerting::matchers::MatchOp;
 use pitwatch_alerting::silences::Silence;
 use pitwatch_alerting::{LabelSet, Matcher};
 
+use super::params::Segment;
 use super::seams::AlertInfo;
 use super::{AppState, Shared};
 use crate::alerts::links::Deed;
@@ -18,8 +19,16 @@ const SILENCE_MS: i64 = 2 * 60 * 60 * 1000;
 /// Who did it, as far as anybody can tell.
 const BY: &str = "a link in a message";
 
-/// Asks; a chat that looks at the link changes nothing.
-pub(super) async fn ask(State(shared): AppState, Path(token): Path<String>) -> Response {
+/// The page behind a link in a message.
+///
+/// It asks; a chat that looks at the link changes nothing.
+#[utoipa::path(get, path = "/act/{token}", tag = "Rules and alerts",
+    params(("token" = String, Path, description = "As the message has it: the link is the permission")),
+    responses(
+        (status = 200, description = "The page, with a button", content_type = "text/html", body = String),
+        (status = 404, description = "The link is wrong or too old", content_type = "text/html", body = String),
+    ))]
+pub(super) async fn ask(State(shared): AppState, Segment(token): Segment) -> Response {
     let Some(token) = shared.app.desk.link(&token) else { return gone() };
     let alert = find(&shared, &token.fingerprint);
     let what = alert.map_or_else(|| "This alert is over.".to_owned(), |alert| headline(&alert));
@@ -30,8 +39,15 @@ pub(super) async fn ask(State(shared): AppState, Path(token): Path<String>) -> R
     page(StatusCode::OK, &what, Some(button))
 }
 
-/// Does it.
-pub(super) async fn act(State(shared): AppState, Path(token): Path<String>) -> Response {
+/// Does what a link in a message offers.
+#[utoipa::path(post, path = "/act/{token}", tag = "Rules and alerts",
+    params(("token" = String, Path, description = "As the message has it: the link is the permission")),
+    responses(
+        (status = 200, description = "It is done", content_type = "text/html", body = String),
+        (status = 404, description = "The link is wrong or too old", content_type = "text/html", body = String),
+        (status = 409, description = "The alert is over", content_type = "text/html", body = String),
+    ))]
+pub(super) async fn act(State(shared): AppState, Segment(token): Segment) -> Response {
     let Some(token) = shared.app.desk.link(&token) else { return gone() };
     let done = tokio::task::spawn_blocking(move || perform(&shared, token.deed, &token.fingerprint)).await;
     match done {

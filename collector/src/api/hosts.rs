@@ -74,6 +74,8 @@ pub(super) struct Host {
 #[derive(Serialize, ToSchema)]
 pub(super) struct HostAlert {
     pub(super) name: String,
+    /// The fault in a sentence, where its rule has one.
+    summary: Option<String>,
     severity: Option<String>,
     fired_at_ms: Option<i64>,
 }
@@ -183,7 +185,8 @@ fn alerts_by_host(alerts: Vec<AlertInfo>) -> HashMap<String, Vec<HostAlert>> {
     for mut alert in alerts.into_iter().filter(|alert| alert.state == AlertState::Firing) {
         let Some(host) = alert.labels.remove(INSTANCE) else { continue };
         let severity = alert.labels.remove("severity");
-        let alert = HostAlert { name: alert.name, severity, fired_at_ms: alert.fired_at_ms };
+        let summary = alert.annotations.remove("summary");
+        let alert = HostAlert { name: alert.name, summary, severity, fired_at_ms: alert.fired_at_ms };
         by_host.entry(host).or_default().push(alert);
     }
     by_host.values_mut().for_each(|alerts| alerts.sort_by_key(|alert| alert.fired_at_ms));

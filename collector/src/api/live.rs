@@ -29,6 +29,7 @@ use super::serve::Stopping;
 use super::{AppState, Shared, auth};
 use topics::{Place, Watched};
 
+pub use topics::LIVE_MAX_A_CLIENT;
 pub(super) use topics::Topics;
 
 /// Most queries of one stream.
@@ -42,7 +43,15 @@ const STALL_MAX: Duration = Duration::from_secs(30);
 /// How often it is looked whether the token is still valid.
 const CHECK_EVERY: Duration = Duration::from_secs(15);
 
-/// The handler.
+/// Values of queries as they change, an event a step, until the client goes. Each event's data is JSON:
+/// `{"time_ms":…,"results":[…],"errors":{…}}`, a result for each query in their order.
+#[utoipa::path(get, path = "/api/v1/pitwatch/live", tag = "Queries",
+    params(
+        ("query" = Vec<String>, Query, min_items = 1, max_items = 32, description = "Expressions of PromQL"),
+        ("step" = Option<String>, Query, pattern = "^([1-9]|[1-5][0-9]|60)s?$",
+            description = "From one event to the next: 1 to 60 whole seconds"),
+    ),
+    responses((status = 200, description = "Events", content_type = "text/event-stream", body = String)))]
 pub(super) async fn live(
     State(shared): AppState,
     stopping: Option<Extension<Stopping>>,

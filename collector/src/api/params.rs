@@ -65,15 +65,15 @@ fn form_error(rejection: &FormRejection) -> ApiError {
     }
 }
 
-/// The one part of a path that has a name in it.
+/// The one part of a path that has a name in it; of several, a tuple.
 #[derive(Debug)]
-pub(super) struct Segment(pub(super) String);
+pub(super) struct Segment<T = String>(pub(super) T);
 
-impl<S: Send + Sync> FromRequestParts<S> for Segment {
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Segment<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let part = Path::<String>::from_request_parts(parts, state).await;
+        let part = Path::<T>::from_request_parts(parts, state).await;
         part.map(|Path(text)| Self(text)).map_err(|error| ApiError::bad_data(format!("cannot read the path: {error}")))
     }
 }

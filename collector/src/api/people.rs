@@ -1,7 +1,7 @@
 //! What people do: acknowledging, assigning, commenting; incidents; what a silence would hold back.
 
 use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use pitwatch_alerting::incidents::{Acknowledgement, Act, Entry, Incident, What};
 use pitwatch_alerting::matchers::{all_match, parse_matchers};
 use pitwatch_alerting::{LabelSet, Matcher};
@@ -10,8 +10,10 @@ use serde_json::{Value, json};
 
 use super::AppState;
 use super::agents::change;
-use super::envelope::{ApiError, Success};
-use super::params::Params;
+use super::envelope::{ApiError, Failure, Success};
+use super::openapi::parameters::Span;
+use super::openapi::shapes;
+use super::params::{Params, Raw, Segment};
 use super::rules::own_alert;
 use crate::access::Principal;
 use crate::alerts::desk::DeskError;
@@ -71,11 +73,18 @@ pub(super) fn acknowledged_json(acknowledged: Option<&Acknowledgement>) -> Value
 }
 
 /// Somebody does something about an alert.
+#[utoipa::path(post, path = "/api/v1/pitwatch/alerts/{fingerprint}/{what}", tag = "Rules and alerts",
+    params(("fingerprint" = String, Path, description = "The alert's"), ("what" = String, Path, pattern = "^(ack|unack|assign|comment|close)$", description = "What is done; `close` is for incidents")),
+    request_body = Option<shapes::Remark>,
+    responses(
+        (status = 200, body = Success<shapes::AlertMarks>),
+        (status = 404, description = "There is no such alert, or nothing of that name to do", body = Failure),
+    ))]
 pub(super) async fn act_on_alert(
     State(shared): AppState,
     Extension(principal): Extension<Principal>,
-    Path((fingerprint, what)): Path<(String, String)>,
-    body: axum::body::Bytes,
+    Segment((fingerprint, what)): Segment<(String, String)>,
+    Raw(body): Raw,
 ) -> Result<Success<Value>, ApiError> {
     let (act, comment) = read(&what, &body)?;
     let marks = change(&shared, move |shared| {
@@ -133,6 +142,10 @@ fn word(what: What) -> &'static str {
 }
 
 /// Incidents, the latest first.
+#[utoipa::path(get, path = "/api/v1/pitwatch/incidents", tag = "Rules and alerts",
+    params(Span, ("state" = Option<String>, Query, pattern = "^(open|all)$", description = "`open`: only those"),
+        ("limit" = Option<u32>, Query, description = "Most incidents, the latest first")),
+    responses((status = 200, body = Success<shapes::Incidents>)))]
 pub(super) async fn incidents(State(shared): AppState, params: Params) -> Result<Success<Value>, ApiError> {
     let open_only = match params.get("state") {
         Some("open") => true,
@@ -155,7 +168,13 @@ pub(super) async fn incidents(State(shared): AppState, params: Params) -> Result
 }
 
 /// An incident with its timeline.
-pub(super) async fn incident(State(shared): AppState, Path(id): Path<u64>) -> Result<Success<Value>, ApiError> {
+#[utoipa::path(get, path = "/api/v1/pitwatch/incidents/{id}", tag = "Rules and alerts",
+    params(("id" = u64, Path, description = "The incident's")),
+    responses(
+        (status = 200, body = Success<shapes::IncidentTold>),
+        (status = 404, description = "There is no such incident", body = Failure),
+    ))]
+pub(super) async fn incident(State(shared): AppState, Segment(id): Segment<u64>) -> Result<Success<Value>, ApiError> {
     let found = change(&shared, move |shared| shared.app.desk.incident(id).map_err(ApiError::from)).await?;
     let mut json = incident_json(&found.0);
     json["timeline"] = found.1.iter().map(entry_json).collect();
@@ -163,11 +182,18 @@ pub(super) async fn incident(State(shared): AppState, Path(id): Path<u64>) -> Re
 }
 
 /// Somebody does something about an incident.
+#[utoipa::path(post, path = "/api/v1/pitwatch/incidents/{id}/{what}", tag = "Rules and alerts",
+    params(("id" = u64, Path, description = "The incident's"), ("what" = String, Path, pattern = "^(ack|unack|assign|comment|close)$", description = "What is done; `close` is for incidents")),
+    request_body = Option<shapes::Remark>,
+    responses(
+        (status = 200, body = Success<shapes::Incident>),
+        (status = 404, description = "There is no such incident, or nothing of that name to do", body = Failure),
+    ))]
 pub(super) async fn act_on_incident(
     State(shared): AppState,
     Extension(principal): Extension<Principal>,
-    Path((id, what)): Path<(u64, String)>,
-    body: axum::body::Bytes,
+    Segment((id, what)): Segment<(u64, String)>,
+    Raw(body): Raw,
 ) -> Result<Success<Value>, ApiError> {
     let (act, comment) = read(&what, &body)?;
     let incident = change(&shared, move |shared| {
@@ -190,7 +216,10 @@ struct Preview {
 }
 
 /// The alerts that a silence would hold back now.
-pub(super) async fn preview(State(shared): AppState, body: axum::body::Bytes) -> Result<Success<Value>, ApiError> {
+#[utoipa::path(post, path = "/api/v1/pitwatch/silences/preview", tag = "Rules and alerts",
+    request_body = shapes::SilencePreview,
+    responses((status = 200, body = Success<shapes::SilencePreviewed>)))]
+pub(super) async fn preview(State(shared): AppState, Raw(body): Raw) -> Result<Success<Value>, ApiError> {
     let wrong = |error: serde_json::Error| ApiError::bad_data(format!("cannot read the matchers: {error}"));
     let preview: Preview = serde_json::from_slice(&body).map_err(wrong)?;
     let matchers = match preview.matchers {

@@ -3,8 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use pitwatch_alerting::matchers::{self, all_match};
@@ -17,8 +16,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::AppState;
-use super::envelope::json_response;
-use super::params::parse_time;
+use super::envelope::{ApiError, json_response};
+use super::openapi::shapes;
+use super::params::{Params, Raw, Segment, parse_time};
 use super::seams::{AlertInfo, AlertState};
 use crate::alerts::desk::DeskError;
 use crate::clock::unix_ms;
@@ -38,6 +38,12 @@ impl IntoResponse for V2Error {
     }
 }
 
+impl From<ApiError> for V2Error {
+    fn from(error: ApiError) -> Self {
+        Self(error.status(), error.to_string())
+    }
+}
+
 impl From<DeskError> for V2Error {
     fn from(error: DeskError) -> Self {
         let status = match &error {
@@ -51,15 +57,17 @@ impl From<DeskError> for V2Error {
 }
 
 type Answer = Result<Response, V2Error>;
-type Pairs = Query<Vec<(String, String)>>;
+/// A refusal of what all endpoints read alike has these endpoints' form, too.
+type Pairs = Result<Params, ApiError>;
+type Id = Result<Segment, ApiError>;
 
 fn ok(body: &Value) -> Answer {
     Ok(json_response(StatusCode::OK, body))
 }
 
-fn filter(pairs: &Pairs) -> Result<Vec<Matcher>, V2Error> {
+fn filter(pairs: &Params) -> Result<Vec<Matcher>, V2Error> {
     let mut all = Vec::new();
-    for (_, text) in pairs.0.iter().filter(|(name, _)| name == "filter") {
+    for text in pairs.all("filter") {
         all.extend(
             matchers::parse_matchers(text).map_err(|wrong| V2Error::bad(format!("bad matcher format: {wrong}")))?,
         );
@@ -67,8 +75,8 @@ fn filter(pairs: &Pairs) -> Result<Vec<Matcher>, V2Error> {
     Ok(all)
 }
 
-fn flag(pairs: &Pairs, name: &str) -> bool {
-    pairs.0.iter().find(|(key, _)| key == name).is_none_or(|(_, value)| value != "false")
+fn flag(pairs: &Params, name: &str) -> bool {
+    pairs.get(name) != Some("false")
 }
 
 /// A silence as it is written and answered.
@@ -107,7 +115,11 @@ pub(super) fn silence_json(silence: &Silence, now_ms: i64) -> Value {
 }
 
 /// Every silence, those that end first before the others, active ones first.
+#[utoipa::path(get, path = "/api/v2/silences", tag = "Alertmanager",
+    params(("filter" = Option<Vec<String>>, Query, description = "Matchers: silences that have all of them")),
+    responses((status = 200, body = Vec<shapes::Silence>), (status = 400, description = "A parameter or the body is wrong", body = String)))]
 pub(super) async fn silences(State(shared): AppState, pairs: Pairs) -> Answer {
+    let pairs = pairs?;
     let (wanted, now_ms) = (filter(&pairs)?, unix_ms());
     let fits = |silence: &Silence| {
         wanted.iter().all(|matcher| {
@@ -120,14 +132,22 @@ pub(super) async fn silences(State(shared): AppState, pairs: Pairs) -> Answer {
 }
 
 /// One silence.
-pub(super) async fn silence(State(shared): AppState, Path(id): Path<String>) -> Answer {
+#[utoipa::path(get, path = "/api/v2/silence/{id}", tag = "Alertmanager",
+    params(("id" = String, Path, description = "The silence's")),
+    responses((status = 200, body = shapes::Silence), (status = 400, description = "A parameter or the body is wrong", body = String), (status = 404, description = "There is no such silence", body = String)))]
+pub(super) async fn silence(State(shared): AppState, id: Id) -> Answer {
+    let Segment(id) = id?;
     let silence = shared.app.desk.silences().into_iter().find(|silence| silence.id == id);
     let silence = silence.ok_or(V2Error(StatusCode::NOT_FOUND, format!("silence {id} not found")))?;
     ok(&silence_json(&silence, unix_ms()))
 }
 
 /// Makes or changes a silence.
-pub(super) async fn set_silence(State(shared): AppState, body: Bytes) -> Answer {
+#[utoipa::path(post, path = "/api/v2/silences", tag = "Alertmanager",
+    request_body = shapes::NewSilence,
+    responses((status = 200, body = shapes::SilenceSet), (status = 400, description = "A parameter or the body is wrong", body = String), (status = 404, description = "There is no silence with that id", body = String)))]
+pub(super) async fn set_silence(State(shared): AppState, body: Result<Raw, ApiError>) -> Answer {
+    let Raw(body) = body?;
     let written: Written =
         serde_json::from_slice(&body).map_err(|error| V2Error::bad(format!("cannot read the silence: {error}")))?;
     let time = |text: &str| parse_time(text).ok_or_else(|| V2Error::bad(format!("{text:?} is no time")));
@@ -146,7 +166,11 @@ pub(super) async fn set_silence(State(shared): AppState, body: Bytes) -> Answer 
 }
 
 /// Ends a silence.
-pub(super) async fn expire_silence(State(shared): AppState, Path(id): Path<String>) -> Answer {
+#[utoipa::path(delete, path = "/api/v2/silence/{id}", tag = "Alertmanager",
+    params(("id" = String, Path, description = "The silence's")),
+    responses((status = 200, description = "It is over"), (status = 400, description = "A parameter or the body is wrong", body = String), (status = 404, description = "There is no such silence", body = String)))]
+pub(super) async fn expire_silence(State(shared): AppState, id: Id) -> Answer {
+    let Segment(id) = id?;
     blocking(move || shared.app.desk.expire_silence(&id)).await?;
     Ok(StatusCode::OK.into_response())
 }
@@ -168,11 +192,10 @@ fn is_held_back(alert: &AlertInfo) -> bool {
 }
 
 /// The alerts that fire and that a request wants.
-fn wanted(shared: &super::Shared, pairs: &Pairs) -> Result<Vec<(LabelSet, AlertInfo)>, V2Error> {
+fn wanted(shared: &super::Shared, pairs: &Params) -> Result<Vec<(LabelSet, AlertInfo)>, V2Error> {
     let wanted = filter(pairs)?;
     let (active, silenced, inhibited) = (flag(pairs, "active"), flag(pairs, "silenced"), flag(pairs, "inhibited"));
-    let receiver = pairs.0.iter().find(|(name, _)| name == "receiver").map(|(_, text)| text.clone());
-    let receiver = receiver.map(|text| regex_of(&text)).transpose()?;
+    let receiver = pairs.get("receiver").map(regex_of).transpose()?;
     let fits = |labels: &LabelSet, alert: &AlertInfo| {
         alert.state == AlertState::Firing
             && all_match(&wanted, labels)
@@ -214,7 +237,17 @@ fn alert_json(shared: &super::Shared, labels: &LabelSet, alert: &AlertInfo) -> V
 }
 
 /// Every alert that fires.
+#[utoipa::path(get, path = "/api/v2/alerts", tag = "Alertmanager",
+    params(
+        ("filter" = Option<Vec<String>>, Query, description = "Matchers: alerts that fit all of them"),
+        ("active" = Option<bool>, Query, description = "`false`: without those that nothing holds back"),
+        ("silenced" = Option<bool>, Query, description = "`false`: without silenced ones"),
+        ("inhibited" = Option<bool>, Query, description = "`false`: without inhibited ones"),
+        ("receiver" = Option<String>, Query, description = "A pattern: alerts that go to such receivers"),
+    ),
+    responses((status = 200, body = Vec<shapes::Firing>), (status = 400, description = "A parameter or the body is wrong", body = String)))]
 pub(super) async fn alerts(State(shared): AppState, pairs: Pairs) -> Answer {
+    let pairs = pairs?;
     let mut all = wanted(&shared, &pairs)?;
     all.sort_by_key(|(labels, _)| labels.fingerprint());
     ok(&all.iter().map(|(labels, alert)| alert_json(&shared, labels, alert)).collect())
@@ -249,7 +282,11 @@ impl Posted {
 }
 
 /// Takes alerts that others evaluate: of another Prometheus, or of `amtool alert add`.
-pub(super) async fn give_alerts(State(shared): AppState, body: Bytes) -> Answer {
+#[utoipa::path(post, path = "/api/v2/alerts", tag = "Alertmanager",
+    request_body = Vec<shapes::NewAlert>,
+    responses((status = 200, description = "They are taken"), (status = 400, description = "The body is wrong, or some of the alerts, which are not taken", body = String)))]
+pub(super) async fn give_alerts(State(shared): AppState, body: Result<Raw, ApiError>) -> Answer {
+    let Raw(body) = body?;
     let posted: Vec<Posted> =
         serde_json::from_slice(&body).map_err(|error| V2Error::bad(format!("cannot read the alerts: {error}")))?;
     let (mut given, mut wrong) = (Vec::new(), Vec::new());
@@ -266,7 +303,17 @@ pub(super) async fn give_alerts(State(shared): AppState, body: Bytes) -> Answer 
 }
 
 /// Alerts that fire, by the groups in which they are told.
+#[utoipa::path(get, path = "/api/v2/alerts/groups", tag = "Alertmanager",
+    params(
+        ("filter" = Option<Vec<String>>, Query, description = "Matchers: alerts that fit all of them"),
+        ("active" = Option<bool>, Query, description = "`false`: without those that nothing holds back"),
+        ("silenced" = Option<bool>, Query, description = "`false`: without silenced ones"),
+        ("inhibited" = Option<bool>, Query, description = "`false`: without inhibited ones"),
+        ("receiver" = Option<String>, Query, description = "A pattern: alerts that go to such receivers"),
+    ),
+    responses((status = 200, body = Vec<shapes::FiringGroup>), (status = 400, description = "A parameter or the body is wrong", body = String)))]
 pub(super) async fn groups(State(shared): AppState, pairs: Pairs) -> Answer {
+    let pairs = pairs?;
     let alerts: BTreeMap<String, (LabelSet, AlertInfo)> = wanted(&shared, &pairs)?
         .into_iter()
         .map(|(labels, alert)| (format!("{:016x}", labels.fingerprint()), (labels, alert)))
@@ -283,11 +330,15 @@ pub(super) async fn groups(State(shared): AppState, pairs: Pairs) -> Answer {
 }
 
 /// The receivers.
+#[utoipa::path(get, path = "/api/v2/receivers", tag = "Alertmanager",
+    responses((status = 200, body = Vec<shapes::ReceiverName>)))]
 pub(super) async fn receivers(State(shared): AppState) -> Answer {
     ok(&shared.app.desk.receivers().into_iter().map(|name| json!({ "name": name })).collect())
 }
 
 /// Who answers. Of the configuration only the routes are shown: the file may hold secrets.
+#[utoipa::path(get, path = "/api/v2/status", tag = "Alertmanager",
+    responses((status = 200, body = shapes::Alertmanager)))]
 pub(super) async fn status(State(shared): AppState) -> Answer {
     let version = json!({
         "branch": "", "buildDate": "", "buildUser": "", "goVersion": "", "revision": "",

@@ -82,7 +82,9 @@ fn the_reference_names_every_path() {
     let server = Server::start();
     let reference = include_str!("../../../docs/reference/http-api.md");
     for (path, _, _) in paths(&document(&server)) {
-        let written = path.replace("{name}", "NAME").replace("{id}", "ID");
+        let parts = ["name", "id", "token", "fingerprint", "what"];
+        let written =
+            parts.iter().fold(path.clone(), |path, part| path.replace(&format!("{{{part}}}"), &part.to_uppercase()));
         let short = written.replace("/api/v1/pitwatch/", "…/");
         let named = [&written, &short].into_iter().any(|path| reference.contains(&format!("`{path}`")));
         let listed = reference.contains(&format!(" {short}`"));

@@ -4,11 +4,11 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use pitwatch_collector::api::{CONNECTIONS_MAX, HEAD_TIMEOUT};
-use pitwatch_tests::programs::Collector;
+use pitwatch_collector::api::{CONNECTIONS_MAX, HEAD_TIMEOUT, LIVE_MAX_A_CLIENT};
+use pitwatch_tests::programs::{Agent, Collector};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::support::wait_for;
+use crate::support::{FAST, listed, ticks, unix_ms, wait_for, wait_for_tick};
 
 /// How long a slow client may live before the test has failed: a good deal more than the longest limit.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -123,6 +123,57 @@ fn a_crowd_waits_and_goes() {
     assert!(rest(late).starts_with("HTTP/1.1 200 "));
     let api = collector.api().unwrap();
     wait_for("an answer", PATIENCE, || api.get("/-/ready", &[]).ok().filter(|(status, _)| *status == 200)).unwrap();
+}
+
+#[test]
+fn a_thousand_live_streams_do_not_hurt_ingest() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+    let temp = tempfile::tempdir().unwrap();
+    let collector = Collector::start(&temp.path().join("collector"), "", "").unwrap();
+    let _agent = Agent::start(&temp.path().join("agent"), "watched", &collector, FAST).unwrap();
+    let api = collector.api().unwrap();
+    wait_for_tick(&api, "watched", 0, PATIENCE).unwrap();
+    let token = collector.token().unwrap();
+    let watch = || {
+        let mut stream = connect(&collector);
+        let head = format!(
+            "GET /api/v1/pitwatch/live?query=node_load1&step=1 HTTP/1.1\r\nHost: x\r\n\
+            Authorization: Bearer {token}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        (String::from_utf8_lossy(&status).into_owned(), stream)
+    };
+    // From here on nobody reads but one.
+    let streams: Vec<TcpStream> = (0..LIVE_MAX_A_CLIENT)
+        .map(|nth| {
+            let (status, stream) = watch();
+            assert_eq!(status, "HTTP/1.1 200", "stream {nth}");
+            stream
+        })
+        .collect();
+    let (one_more, refused) = watch();
+    assert!(one_more == "HTTP/1.1 503" || one_more == "HTTP/1.1 429", "{one_more}");
+    drop(refused);
+
+    let since_ms = unix_ms();
+    wait_for_tick(&api, "watched", since_ms + 10_000, PATIENCE).unwrap();
+    assert_eq!(listed(&api, "watched").unwrap()["lost_frames"], 0);
+    let stored = ticks(&api, "watched").unwrap().into_iter().filter(|tick_ms| *tick_ms >= since_ms).count();
+    assert!(stored >= 20, "{stored} samples in ten seconds of ten a second");
+    let mut text = String::new();
+    let mut reader = &streams[LIVE_MAX_A_CLIENT - 1];
+    let mut bytes = [0; 4096];
+    while !text.contains("\"instance\":\"watched\"") {
+        let count = reader.read(&mut bytes).unwrap();
+        assert!(count > 0, "the stream ended: {text}");
+        text.push_str(&String::from_utf8_lossy(&bytes[..count]));
+    }
+    drop(streams);
+    wait_for("a place for the next", PATIENCE, || Some(watch()).filter(|(status, _)| status == "HTTP/1.1 200"))
+        .unwrap();
 }
 
 #[test]

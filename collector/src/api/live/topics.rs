@@ -20,7 +20,7 @@ use crate::clock::unix_ms;
 /// Most streams at once.
 pub(super) const LIVE_MAX: usize = 1_536;
 /// Most streams of one token.
-pub(super) const LIVE_MAX_A_CLIENT: usize = 1_024;
+pub const LIVE_MAX_A_CLIENT: usize = 1_024;
 /// Most distinct queries that are watched.
 const TOPICS_MAX: usize = 512;
 /// Most series of one answer.

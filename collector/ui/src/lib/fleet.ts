@@ -14,7 +14,7 @@ export function matches(host: Host, wanted: Wanted): boolean {
   if (FACETS.some((facet) => wanted[facet] !== '' && host.labels[facet] !== wanted[facet])) return false;
   const words = wanted.q.toLowerCase().split(/\s+/).filter(Boolean);
   if (words.length === 0) return true;
-  const text = [host.name, ...Object.entries(host.labels).map(([name, value]) => `${name}=${value}`), ...host.alerts.map((alert) => alert.name)].join(' ').toLowerCase();
+  const text = [host.name, ...Object.entries(host.labels).map(([name, value]) => `${name}=${value}`), ...host.alerts.flatMap((alert) => [alert.name, alert.summary ?? ''])].join(' ').toLowerCase();
   return words.every((word) => text.includes(word));
 }
 
@@ -48,7 +48,7 @@ export const isCritical = (host: Host): boolean => host.alerts.some((alert) => a
 
 /** What is wrong with a host, in a few words. */
 export function complaint(host: Host, now: number): string {
-  if (host.alerts.length > 0) return host.alerts.map((alert) => alert.name).join(', ');
+  if (host.alerts.length > 0) return host.alerts.map((alert) => alert.summary || alert.name).join(', ');
   if (host.state === 'silent') return host.last_sample_ms === null ? 'never sent anything' : `no data, last seen ${ago(host.last_sample_ms, now)}`;
   return 'well';
 }

@@ -6,6 +6,7 @@ export type HostState = 'alerting' | 'silent' | 'well';
 
 export interface HostAlert {
   name: string;
+  summary: string | null;
   severity: string | null;
   fired_at_ms: number | null;
 }
@@ -92,6 +93,16 @@ export interface SilenceMatcher {
   isEqual: boolean;
 }
 
+/** Hours that come again, as Alertmanager writes them. */
+export interface TimeInterval {
+  times?: { start_time: string; end_time: string }[];
+  weekdays?: string[];
+  days_of_month?: string[];
+  months?: string[];
+  years?: string[];
+  location?: string;
+}
+
 export interface Silence {
   id: string;
   matchers: SilenceMatcher[];
@@ -99,6 +110,7 @@ export interface Silence {
   endsAt: string;
   createdBy: string;
   comment: string;
+  recurrence?: TimeInterval[];
   status: { state: 'active' | 'pending' | 'expired' };
 }
 
