@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How large it is.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
-    /// Hosts with [`GAUGES`] gauges each.
+    /// Hosts with `GAUGES` gauges each.
     pub hosts: usize,
     /// Rules over all of them.
     pub rules: usize,
