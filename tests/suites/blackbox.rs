@@ -23,7 +23,6 @@
 //! - `routing`: Alertmanager's own programs, a platform that misbehaves, a host cut off.
 //! - `outside`: alerts that others hand in; an alertmanager.yml that changes.
 //! - `storm`: kill -9 at 200 moments of a storm of alerts.
-//! - `routing`: Alertmanager's own programs, platforms that misbehave, kill -9 in a storm, a host cut off.
 //! - `versions`: an older agent at a newer collector, and the reverse.
 //! - `settings`: mistakes in configurations, roles of tokens, stock rules.
 
