@@ -23,6 +23,7 @@
 //! - `routing`: Alertmanager's own programs, a platform that misbehaves, a host cut off.
 //! - `outside`: alerts that others hand in; an alertmanager.yml that changes.
 //! - `storm`: kill -9 at 200 moments of a storm of alerts.
+//! - `versions`: an older agent at a newer collector, and the reverse.
 //! - `settings`: mistakes in configurations, roles of tokens, stock rules.
 
 // The helpers of these tests are not in test functions, where clippy.toml allows it.
@@ -73,6 +74,8 @@ mod rules;
 mod settings;
 #[path = "blackbox/storm.rs"]
 mod storm;
+#[path = "blackbox/versions.rs"]
+mod versions;
 #[path = "blackbox/vitals.rs"]
 mod vitals;
 #[path = "blackbox/wire.rs"]

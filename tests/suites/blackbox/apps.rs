@@ -21,12 +21,17 @@ const MEMORY_MAX_BYTES: f64 = 40e6;
 
 /// Debian's node_exporter with only its textfile collector.
 fn node_exporter(dir: &Path, textfiles: &Path) -> anyhow::Result<(Process, u16)> {
+    node_exporter_with(dir, textfiles, &[])
+}
+
+fn node_exporter_with(dir: &Path, textfiles: &Path, arguments: &[String]) -> anyhow::Result<(Process, u16)> {
     let port = free_port()?;
     let mut command = Command::new("prometheus-node-exporter");
     command
         .arg(format!("--web.listen-address=127.0.0.1:{port}"))
         .args(["--collector.disable-defaults", "--collector.textfile"])
-        .arg(format!("--collector.textfile.directory={}", textfiles.display()));
+        .arg(format!("--collector.textfile.directory={}", textfiles.display()))
+        .args(arguments);
     let process = Process::start(&mut command, &dir.join("node_exporter.log"))?;
     wait_for("node_exporter", PATIENCE, || TcpStream::connect(("127.0.0.1", port)).ok())?;
     Ok((process, port))
@@ -112,6 +117,62 @@ fn endpoints_are_scraped_by_their_rules() -> anyhow::Result<()> {
     api.wait_for("up{job=\"go\"} == 0", PATIENCE, |rows| rows.len() == 1)?;
     api.wait_for("count(golang_goroutines) or vector(0)", PATIENCE, |rows| rows[0].1 == 0.0)?;
     assert!(agent.process().log().contains("the scrape fails"));
+    Ok(())
+}
+
+/// A key and a certificate for 127.0.0.1, and node_exporter's configuration that shows it and asks for a name and a
+/// password ("open sesame", by bcrypt).
+fn guarded(dir: &Path) -> anyhow::Result<String> {
+    let key = rcgen::KeyPair::generate()?;
+    let own = rcgen::CertificateParams::new(["127.0.0.1".to_owned()])?.self_signed(&key)?;
+    fs::write(dir.join("key.pem"), key.serialize_pem())?;
+    fs::write(dir.join("cert.pem"), own.pem())?;
+    let other = rcgen::CertificateParams::new(["127.0.0.1".to_owned()])?.self_signed(&rcgen::KeyPair::generate()?)?;
+    fs::write(dir.join("other.pem"), other.pem())?;
+    fs::write(dir.join("password"), "open sesame\n")?;
+    let web = dir.join("web.yml");
+    fs::write(
+        &web,
+        "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n\
+         basic_auth_users:\n  me: $2b$04$F7M4Q4HLHnpV0/OCTj/N5.fEpToY1Nm8Rp5iyn.y7n5BMfumreK8e\n",
+    )?;
+    Ok(format!("--web.config.file={}", web.display()))
+}
+
+#[test]
+fn endpoints_with_tls_and_credentials_are_scraped_and_strangers_are_not_trusted() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (_exporter, port) = node_exporter_with(dir.path(), dir.path(), &[guarded(dir.path())?])?;
+    let path = |name: &str| dir.path().join(name);
+    let endpoint = |job: &str, keys: &str| {
+        format!(
+            "[scrape.{job}]\nurl = \"https://127.0.0.1:{port}/metrics\"\ncadence = \"1s\"\ntimeout = \"1s\"\n{keys}\n"
+        )
+    };
+    let (ca, other) = (format!("ca_file = {:?}", path("cert.pem")), format!("ca_file = {:?}", path("other.pem")));
+    let password = format!("username = \"me\"\npassword_file = {:?}", path("password"));
+    let config = [
+        endpoint("known", &format!("{ca}\n{password}")),
+        endpoint("anyone", &format!("insecure = true\n{password}")),
+        endpoint("stranger", &format!("{other}\n{password}")),
+        endpoint("nameless", &ca),
+    ]
+    .concat();
+    let (collector, mut agent) = pair(dir.path(), "real-1", &config)?;
+    let api = collector.api()?;
+    for (job, up) in [("known", 1), ("anyone", 1), ("stranger", 0), ("nameless", 0)] {
+        api.wait_for(&format!("up{{job=\"{job}\"}} == {up}"), PATIENCE, |rows| rows.len() == 1)?;
+    }
+    let log = agent.process().log();
+    for (job, why) in [("stranger", "cannot agree on TLS"), ("nameless", "it answered with status 401")] {
+        let line = log.lines().find(|line| line.contains("the scrape fails") && line.contains(job));
+        assert!(line.is_some_and(|line| line.contains(why)), "{job}: {line:?}");
+    }
+    // The password changes, and is taken with the next scrape.
+    fs::write(path("password"), "shut\n")?;
+    api.wait_for("up{job=\"known\"} == 0", PATIENCE, |rows| rows.len() == 1)?;
+    fs::write(path("password"), "open sesame")?;
+    api.wait_for("up{job=\"known\"} == 1", PATIENCE, |rows| rows.len() == 1)?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use pitwatch_tests::http::Api;
+use pitwatch_tests::programs::Process;
 use serde_json::Value;
 
 use crate::support::{pair, said, wait_for};
@@ -82,6 +83,36 @@ fn events_can_be_used_in_rules() -> anyhow::Result<()> {
     api.wait_for(expr, Duration::from_secs(60), |rows| rows.len() == 1)?;
     let kinds = api.query("count(pitwatch_events_total{instance=\"real-1\"})")?;
     assert_eq!(kinds[0].1, 14.0, "every kind is there from the start");
+    Ok(())
+}
+
+#[test]
+fn a_watched_process_that_is_killed_is_told() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("victim.pid");
+    let start = || -> anyhow::Result<Process> {
+        let victim = Process::start(std::process::Command::new("sleep").arg("300"), &dir.path().join("victim.log"))?;
+        fs::write(&file, format!("{}\n", victim.id()))?;
+        Ok(victim)
+    };
+    let mut victim = start()?;
+    let config = format!("[signals]\nprocess_cadence = \"1s\"\n[watch.victim]\npid_file = {file:?}\n");
+    let (collector, _agent) = pair(dir.path(), "real-1", &config)?;
+    let api = collector.api()?;
+    let limit = Duration::from_secs(30);
+    api.wait_for("pitwatch_watch_up{watch=\"victim\"} == 1", limit, |rows| rows.len() == 1)?;
+    victim.kill();
+    api.wait_for("pitwatch_watch_up{watch=\"victim\"} == 0", limit, |rows| rows.len() == 1)?;
+    let told = |kinds: &[&str]| {
+        let all: Vec<Value> =
+            kinds.iter().flat_map(|kind| events(&api, &[("kind", kind)]).unwrap_or_default()).collect();
+        all.iter().any(|event| event["labels"]["watch"] == "victim").then_some(())
+    };
+    // How it ended is known to others than its parent only on newer kernels.
+    wait_for("the event of its end", limit, || told(&["process_stopped", "process_crashed"]))?;
+    let _again = start()?;
+    api.wait_for("pitwatch_watch_restarts_total{watch=\"victim\"} == 1", limit, |rows| rows.len() == 1)?;
+    wait_for("the event of its start", limit, || told(&["process_started"]))?;
     Ok(())
 }
 

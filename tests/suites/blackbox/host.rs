@@ -1,16 +1,19 @@
-//! Real changes to the host, as `pitwatch-agent once` sees them: a filesystem that fills, an interface that goes down;
-//! and what is left of the signals without root.
+//! Real changes to the host, as `pitwatch-agent once` sees them: a process that burns a core, a file that is written, sockets
+//! that open, a filesystem that fills, an interface that goes down; a mount that hangs; and what is left of the signals
+//! without root.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use anyhow::Context as _;
-use pitwatch_tests::programs::path;
+use pitwatch_tests::programs::{Agent, Collector, Process, path};
 
-use crate::support::said;
+use crate::support::{assert_whole, said, wait_for_tick};
 
 const DISK_BYTES: u64 = 32 << 20;
 const WRITTEN_BYTES: usize = 12 << 20;
@@ -102,6 +105,97 @@ fn a_filesystem_that_fills_and_turns_read_only_is_seen() -> anyhow::Result<()> {
     anyhow::ensure!(value(&once()?, "node_filesystem_readonly", &device)? == 1.0);
     drop(disk);
     anyhow::ensure!(value(&once()?, "node_filesystem_size_bytes", &mark).is_err(), "it is gone");
+    Ok(())
+}
+
+/// The sum of a metric's series with this text among their labels.
+fn sum(of: &BTreeMap<String, f64>, metric: &str, label: &str) -> f64 {
+    let found = of.iter().filter(|(series, _)| series.starts_with(&format!("{metric}{{")) && series.contains(label));
+    found.map(|(_, value)| value).sum()
+}
+
+#[test]
+fn a_process_that_burns_a_core_is_seen_and_named() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut burner = Command::new("timeout");
+    burner.args(["60", "sh", "-c", "while :; do :; done"]);
+    let before = once()?;
+    let burner = Process::start(&mut burner, &dir.path().join("burner.log"))?;
+    std::thread::sleep(Duration::from_secs(2));
+    let after = once()?;
+    drop(burner);
+    let user =
+        |of| sum(of, "node_cpu_seconds_total", "mode=\"user\"") + sum(of, "node_cpu_seconds_total", "mode=\"nice\"");
+    anyhow::ensure!(user(&after) - user(&before) > 0.5, "a core burned for two seconds and more");
+    let pids: Vec<_> = after
+        .iter()
+        .filter(|(series, _)| series.starts_with("pitwatch_process_info{") && series.contains("while :; do :; done"))
+        .filter_map(|(series, _)| series.split("pid=\"").nth(1)?.split('"').next())
+        .collect();
+    let burns = |pid: &&str| sum(&after, "pitwatch_process_cpu_ratio", &format!("pid=\"{pid}\"")) > 0.1;
+    anyhow::ensure!(pids.iter().any(burns), "none of {pids:?} burns");
+    Ok(())
+}
+
+#[test]
+fn a_file_that_is_written_and_sockets_that_open_are_seen() -> anyhow::Result<()> {
+    const SOCKETS: usize = 200;
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let before = once()?;
+    let file = dir.path().join("file");
+    fs::write(&file, vec![7; WRITTEN_BYTES])?;
+    run("sync", &[file.to_str().context("a path of text")?])?;
+    let listeners: Vec<_> = (0..SOCKETS).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
+    let after = once()?;
+    let more = |metric: &str, label: &str| sum(&after, metric, label) - sum(&before, metric, label);
+    // Other tests open and close some meanwhile.
+    let most = SOCKETS as f64 * 0.7;
+    anyhow::ensure!(more("node_tcp_connection_states", "state=\"listen\"") > most);
+    anyhow::ensure!(more("node_sockstat_TCP_inuse", "") > most);
+    anyhow::ensure!(more("node_filefd_allocated", "") > most);
+    drop(listeners);
+    match sum(&before, "node_disk_writes_completed_total", "") {
+        0.0 => eprintln!("this host shows no disks that were written to: not compared"),
+        _ => anyhow::ensure!(more("node_disk_written_bytes_total", "") >= WRITTEN_BYTES as f64, "on some disk"),
+    }
+    Ok(())
+}
+
+/// A filesystem whose server never answers, as of a file server that is gone: FUSE, mounted in namespaces of the agent's own, so
+/// that nobody else hangs.
+#[test]
+fn a_mount_that_hangs_delays_nothing_else() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let point = dir.path().join("dead");
+    fs::create_dir(&point)?;
+    let collector = Collector::start(&dir.path().join("collector"), "", "")?;
+    let agent = Agent::configure(&dir.path().join("agent"), "real-1", collector.agents, "")?;
+    let output = agent.enroll(&collector.enroll_token()?)?;
+    anyhow::ensure!(output.status.success(), "{}", said(&output));
+    let script = "exec 3<>/dev/fuse && mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0 dead \"$1\" || exit 77; \
+                  exec \"$2\" run --config \"$3\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script, "sh"]);
+    command.arg(&point).arg(path("pitwatch-agent")?).arg(agent.dir.join("agent.toml"));
+    let mut process = Process::start(&mut command, &agent.dir.join("agent.log"))?;
+    std::thread::sleep(Duration::from_secs(1));
+    if !process.runs() {
+        eprintln!("no FUSE or no namespaces for this user: not tried: {}", process.log());
+        return Ok(());
+    }
+    let api = collector.api()?;
+    let error = format!(
+        "node_filesystem_device_error{{instance=\"real-1\",mountpoint={:?}}} == 1",
+        point.display().to_string()
+    );
+    api.wait_for(&error, Duration::from_secs(60), |rows| rows.len() == 1)?;
+    let from_ms = wait_for_tick(&api, "real-1", 0, Duration::from_secs(10))?;
+    wait_for_tick(&api, "real-1", from_ms + 3_000, Duration::from_secs(20))?;
+    // The whole time, the moments when the mount was asked among them.
+    assert_whole(&api, "real-1", 3_000)?;
+    for metric in ["node_filesystem_avail_bytes", "pitwatch_processes", "node_network_up"] {
+        api.wait_for(&format!("{metric}{{instance=\"real-1\"}}"), Duration::from_secs(30), |rows| !rows.is_empty())?;
+    }
     Ok(())
 }
 

@@ -170,7 +170,7 @@ impl Raw {
         Ok(self.runtime.block_on(self.control.write_all(bytes))?)
     }
 
-    fn message<T: wire::Message>(&mut self) -> anyhow::Result<T> {
+    pub(crate) fn message<T: wire::Message>(&mut self) -> anyhow::Result<T> {
         let answers = &mut self.answers;
         self.runtime.block_on(async {
             let mut length = [0; LENGTH_BYTES];
