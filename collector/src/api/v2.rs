@@ -117,7 +117,7 @@ pub(super) fn silence_json(silence: &Silence, now_ms: i64) -> Value {
 /// Every silence, those that end first before the others, active ones first.
 #[utoipa::path(get, path = "/api/v2/silences", tag = "Alertmanager",
     params(("filter" = Option<Vec<String>>, Query, description = "Matchers: silences that have all of them")),
-    responses((status = 200, body = Vec<shapes::Silence>), (status = 400, description = "A parameter or the body is wrong", body = String)))]
+    responses((status = 200, body = Vec<shapes::Silence>), (status = 400, description = "A parameter or the body is wrong", content_type = "application/json", body = String)))]
 pub(super) async fn silences(State(shared): AppState, pairs: Pairs) -> Answer {
     let pairs = pairs?;
     let (wanted, now_ms) = (filter(&pairs)?, unix_ms());
@@ -134,7 +134,7 @@ pub(super) async fn silences(State(shared): AppState, pairs: Pairs) -> Answer {
 /// One silence.
 #[utoipa::path(get, path = "/api/v2/silence/{id}", tag = "Alertmanager",
     params(("id" = String, Path, description = "The silence's")),
-    responses((status = 200, body = shapes::Silence), (status = 400, description = "A parameter or the body is wrong", body = String), (status = 404, description = "There is no such silence", body = String)))]
+    responses((status = 200, body = shapes::Silence), (status = 400, description = "A parameter or the body is wrong", content_type = "application/json", body = String), (status = 404, description = "There is no such silence", content_type = "application/json", body = String)))]
 pub(super) async fn silence(State(shared): AppState, id: Id) -> Answer {
     let Segment(id) = id?;
     let silence = shared.app.desk.silences().into_iter().find(|silence| silence.id == id);
@@ -145,7 +145,7 @@ pub(super) async fn silence(State(shared): AppState, id: Id) -> Answer {
 /// Makes or changes a silence.
 #[utoipa::path(post, path = "/api/v2/silences", tag = "Alertmanager",
     request_body = shapes::NewSilence,
-    responses((status = 200, body = shapes::SilenceSet), (status = 400, description = "A parameter or the body is wrong", body = String), (status = 404, description = "There is no silence with that id", body = String)))]
+    responses((status = 200, body = shapes::SilenceSet), (status = 400, description = "A parameter or the body is wrong", content_type = "application/json", body = String), (status = 404, description = "There is no silence with that id", content_type = "application/json", body = String)))]
 pub(super) async fn set_silence(State(shared): AppState, body: Result<Raw, ApiError>) -> Answer {
     let Raw(body) = body?;
     let written: Written =
@@ -168,7 +168,7 @@ pub(super) async fn set_silence(State(shared): AppState, body: Result<Raw, ApiEr
 /// Ends a silence.
 #[utoipa::path(delete, path = "/api/v2/silence/{id}", tag = "Alertmanager",
     params(("id" = String, Path, description = "The silence's")),
-    responses((status = 200, description = "It is over"), (status = 400, description = "A parameter or the body is wrong", body = String), (status = 404, description = "There is no such silence", body = String)))]
+    responses((status = 200, description = "It is over"), (status = 400, description = "A parameter or the body is wrong", content_type = "application/json", body = String), (status = 404, description = "There is no such silence", content_type = "application/json", body = String)))]
 pub(super) async fn expire_silence(State(shared): AppState, id: Id) -> Answer {
     let Segment(id) = id?;
     blocking(move || shared.app.desk.expire_silence(&id)).await?;
@@ -245,7 +245,7 @@ fn alert_json(shared: &super::Shared, labels: &LabelSet, alert: &AlertInfo) -> V
         ("inhibited" = Option<bool>, Query, description = "`false`: without inhibited ones"),
         ("receiver" = Option<String>, Query, description = "A pattern: alerts that go to such receivers"),
     ),
-    responses((status = 200, body = Vec<shapes::Firing>), (status = 400, description = "A parameter or the body is wrong", body = String)))]
+    responses((status = 200, body = Vec<shapes::Firing>), (status = 400, description = "A parameter or the body is wrong", content_type = "application/json", body = String)))]
 pub(super) async fn alerts(State(shared): AppState, pairs: Pairs) -> Answer {
     let pairs = pairs?;
     let mut all = wanted(&shared, &pairs)?;
@@ -311,7 +311,7 @@ pub(super) async fn give_alerts(State(shared): AppState, body: Result<Raw, ApiEr
         ("inhibited" = Option<bool>, Query, description = "`false`: without inhibited ones"),
         ("receiver" = Option<String>, Query, description = "A pattern: alerts that go to such receivers"),
     ),
-    responses((status = 200, body = Vec<shapes::FiringGroup>), (status = 400, description = "A parameter or the body is wrong", body = String)))]
+    responses((status = 200, body = Vec<shapes::FiringGroup>), (status = 400, description = "A parameter or the body is wrong", content_type = "application/json", body = String)))]
 pub(super) async fn groups(State(shared): AppState, pairs: Pairs) -> Answer {
     let pairs = pairs?;
     let alerts: BTreeMap<String, (LabelSet, AlertInfo)> = wanted(&shared, &pairs)?
