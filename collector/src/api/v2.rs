@@ -284,7 +284,7 @@ impl Posted {
 /// Takes alerts that others evaluate: of another Prometheus, or of `amtool alert add`.
 #[utoipa::path(post, path = "/api/v2/alerts", tag = "Alertmanager",
     request_body = Vec<shapes::NewAlert>,
-    responses((status = 200, description = "They are taken"), (status = 400, description = "The body is wrong, or some of the alerts, which are not taken", body = String)))]
+    responses((status = 200, description = "They are taken"), (status = 400, description = "The body is wrong, or some of the alerts, which are not taken", content_type = "application/json", body = String)))]
 pub(super) async fn give_alerts(State(shared): AppState, body: Result<Raw, ApiError>) -> Answer {
     let Raw(body) = body?;
     let posted: Vec<Posted> =
