@@ -226,9 +226,7 @@ impl Config {
             }
         }
     }
-}
 
-impl Config {
     /// The host's labels that some of its signals have of their own, and keep: each with those signals' names.
     #[must_use]
     pub fn labels_of_signals(&self) -> Vec<(&str, Vec<&'static str>)> {

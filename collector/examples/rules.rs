@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use pitwatch_alerting::dispatch::Fallback;
 use pitwatch_alerting::engine::{Options, Wake};
-use pitwatch_alerting::receivers::{HttpOptions, Integration, Kind, Receiver, Secret, Slack, SlackPost, Texts};
+use pitwatch_alerting::receivers::{HttpOptions, Integration, Kind, Receiver, Secret, Slack};
 use pitwatch_alerting::{Dispatcher, Engine, LabelSet, Notification, Outcome, Routing, RuleFile, Silences, Transition};
 use pitwatch_collector::alerts::rules::RuleSource;
 use pitwatch_collector::ingest::{Event, Ingest, Tick};
@@ -191,17 +191,7 @@ fn storm(alerts: usize, history: &Arc<History>, ingest: &Ingest) {
 
 /// What tells a room like Slack's of everything.
 fn room() -> Dispatcher {
-    let post = SlackPost::Hook { url: Secret::Text("http://x".to_owned()) };
-    let kind = Kind::Slack(Box::new(Slack {
-        post,
-        channel: None,
-        username: None,
-        icon_emoji: None,
-        color: None,
-        pretext: None,
-        title_link: None,
-        texts: Texts::default(),
-    }));
+    let kind = Kind::Slack(Box::new(Slack::hook(Secret::Text("http://x".to_owned()))));
     let integration = Integration { kind, send_resolved: true, http: HttpOptions::default() };
     let receiver = Receiver { name: "room".into(), integrations: vec![integration] };
     let routing = Arc::new(Routing::plain(vec![receiver], i64::MAX / 4));

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -73,9 +75,11 @@ pub fn is_loopback(host: &str) -> bool {
 /// One endpoint's access, with what was made of its files.
 pub struct Access {
     config: AccessConfig,
-    /// By the time at which the file of authorities was written.
-    connector: Option<(Option<SystemTime>, TlsConnector)>,
+    connector: Option<Made>,
 }
+
+/// A connector, with the time at which the file of its authorities was written.
+type Made = (Option<SystemTime>, TlsConnector);
 
 impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -100,7 +104,7 @@ impl Access {
             Some(Credentials::Bearer(path)) => Some(format!("Bearer {}", secret(path).await?)),
             Some(Credentials::Basic { username, password_file }) => {
                 let password = secret(password_file).await?;
-                Some(format!("Basic {}", base64(format!("{username}:{password}").as_bytes())))
+                Some(format!("Basic {}", STANDARD.encode(format!("{username}:{password}"))))
             }
         })
     }
@@ -117,8 +121,6 @@ impl Access {
         Ok(Some(made.1))
     }
 }
-
-type Made = (Option<SystemTime>, TlsConnector);
 
 fn connector(trust: &Trust, known: Option<Made>) -> Result<Made, HttpError> {
     let written = match trust {
@@ -189,20 +191,6 @@ async fn beside<T: Send + 'static>(
     done.map_err(|error| HttpError::Io("read its files", io::Error::other(error)))?
 }
 
-/// RFC 4648, with padding.
-fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for three in bytes.chunks(3) {
-        let bits = three.iter().chain(&[0, 0]).take(3).fold(0_usize, |bits, byte| bits << 8 | usize::from(*byte));
-        for at in 0..4 {
-            let letter = LETTERS[bits >> (18 - 6 * at) & 63];
-            text.push(if at > three.len() { '=' } else { char::from(letter) });
-        }
-    }
-    text
-}
-
 /// Takes every certificate, but only from who has its key.
 #[derive(Debug)]
 struct Anyone(Arc<CryptoProvider>);
@@ -245,13 +233,6 @@ impl ServerCertVerifier for Anyone {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bytes_become_base64() {
-        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("user:pa?>", "dXNlcjpwYT8+")] {
-            assert_eq!(base64(bytes.as_bytes()), text);
-        }
-    }
 
     #[tokio::test]
     async fn secrets_are_one_line_of_a_file_as_it_is_now() {

@@ -15,6 +15,7 @@ mod evaluate;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+pub(crate) use alert::key;
 pub use alert::{Alert, Phase, StoredAlert};
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -567,7 +568,8 @@ fn withdraw(alert: &Alert, rule_key: &str, expr: &str, now_ms: i64, output: &mut
 }
 
 /// What is told of an alert as it is stored.
-pub(crate) fn told(alert: &StoredAlert, transition: Transition, now_ms: i64) -> Notification {
+#[must_use]
+pub fn told(alert: &StoredAlert, transition: Transition, now_ms: i64) -> Notification {
     notification(&Alert::from_stored(alert.clone()), transition, &alert.rule, &alert.expr, now_ms)
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use crate::engine::{AlertChange, Output, Phase, StoredAlert, told};
+use crate::engine::{AlertChange, Output, Phase, StoredAlert, key, told};
 use crate::labels::{ALERT_NAME, LabelSet};
 use crate::limits;
 use crate::notification::Transition;
@@ -100,7 +100,7 @@ impl Outside {
             return Err(Refused::TooMany(labels));
         }
         let fresh = StoredAlert {
-            key: format!("{RULE}-{print:016x}"),
+            key: key(RULE, &labels),
             rule: RULE.to_owned(),
             expr: String::new(),
             row: labels.without(ALERT_NAME),
@@ -124,11 +124,7 @@ impl Outside {
 
     /// Withdraws the alerts whose end has passed.
     pub fn tick(&mut self, now_ms: i64, output: &mut Output) {
-        self.withdraw(now_ms, output, |alert| alert.ends_at_ms.is_some_and(|ends_ms| ends_ms <= now_ms));
-    }
-
-    fn withdraw(&mut self, now_ms: i64, output: &mut Output, is_gone: impl Fn(&StoredAlert) -> bool) {
-        let gone = self.alerts.extract_if(|_, alert| is_gone(alert));
+        let gone = self.alerts.extract_if(|_, alert| alert.ends_at_ms.is_some_and(|ends_ms| ends_ms <= now_ms));
         let mut gone: Vec<StoredAlert> = gone.map(|(_, alert)| alert).collect();
         gone.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
         gone.iter().for_each(|alert| end(alert, Transition::Withdrawn, now_ms, output));

@@ -23,6 +23,9 @@ use std::sync::Arc;
 
 pub(crate) use webhook::annotations;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::dispatch::Outcome;
 use crate::limits;
 use crate::message::{Detail, Frame, Message};
@@ -157,6 +160,23 @@ pub struct Slack {
     pub title_link: Option<Template>,
     /// Title and text.
     pub texts: Texts,
+}
+
+impl Slack {
+    /// An incoming webhook that looks as the platform has it.
+    #[must_use]
+    pub fn hook(url: Secret) -> Self {
+        Self {
+            post: SlackPost::Hook { url },
+            channel: None,
+            username: None,
+            icon_emoji: None,
+            color: None,
+            pretext: None,
+            title_link: None,
+            texts: Texts::default(),
+        }
+    }
 }
 
 /// Where to post to Slack.
@@ -439,7 +459,7 @@ pub fn build(
         }
         Some(Authorization::Basic { user, password }) => {
             let pair = format!("{user}:{}", reveal(password)?);
-            request.headers.push(("authorization", format!("Basic {}", base64(pair.as_bytes()))));
+            request.headers.push(("authorization", format!("Basic {}", STANDARD.encode(pair))));
         }
         None => {}
     }
@@ -510,20 +530,6 @@ pub(crate) fn expr_url(external_url: &str, expr: &str) -> String {
         "" => String::new(),
         base => format!("{base}/graph?g0.expr={}&g0.tab=1", url_query_escape(expr)),
     }
-}
-
-/// RFC 4648, with padding.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let word = chunk.iter().enumerate().fold(0_u32, |word, (at, byte)| word | u32::from(*byte) << (16 - 8 * at));
-        for digit in 0..4 {
-            let index = (word >> (18 - 6 * digit)) as usize & 63;
-            out.push(if digit <= chunk.len() { char::from(DIGITS[index]) } else { '=' });
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -175,6 +175,31 @@ pub(crate) enum QueryFormat {
     Plot,
 }
 
+/// Arguments of `events`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct EventsArgs {
+    /// Of this host only; may be given again
+    #[arg(long, value_name = "HOST")]
+    pub(crate) host: Vec<String>,
+    /// Of this kind only; may be given again
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kind: Vec<String>,
+    /// Of this severity only; may be given again
+    #[arg(long, value_name = "SEVERITY", value_parser = ["info", "warning", "critical"])]
+    pub(crate) severity: Vec<String>,
+    /// Not before this: 2h (ago), or a time
+    #[arg(long, value_name = "TIME", default_value = "7d", allow_hyphen_values = true)]
+    pub(crate) since: Option<String>,
+    /// Not after this
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) until: Option<String>,
+    /// Most events
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    pub(crate) limit: u32,
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
+}
+
 /// Arguments of every list.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct ListArgs {

@@ -195,8 +195,7 @@ fn client(options: &HttpOptions) -> anyhow::Result<reqwest::Client> {
     }
     let TlsOptions { ca_file, insecure } = &options.tls;
     if let Some(path) = ca_file {
-        let pem = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        for certificate in reqwest::Certificate::from_pem_bundle(&pem)? {
+        for certificate in reqwest::Certificate::from_pem_bundle(routing::read(path)?.as_bytes())? {
             builder = builder.add_root_certificate(certificate);
         }
     }

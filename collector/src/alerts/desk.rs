@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use pitwatch_alerting::dispatch::{Attempt, Change, StoredTold};
-use pitwatch_alerting::engine::{AlertChange, Phase};
+use pitwatch_alerting::engine::{AlertChange, Phase, told};
 use pitwatch_alerting::incidents::{Act, Entry, Incident, IncidentChange, Incidents, Marks};
 use pitwatch_alerting::silences::SilenceError;
 use pitwatch_alerting::{Dispatcher, Notification, Outcome, Routing, Silence, StoredAlert, Transition};
@@ -86,21 +86,7 @@ fn agree(
     let (kept, gone): (Vec<_>, Vec<_>) = episodes.into_iter().partition(|one| stands(one));
     let known: HashSet<(&str, i64)> = kept.iter().map(|one| (&*one.alert_key, one.fired_at_ms)).collect();
     let untold = firing().filter(|alert| !known.contains(&(&*alert.key, alert.fired_at_ms)));
-    let untold = untold.map(|alert| Notification {
-        id: format!("{}-{}-{}", alert.key, alert.fired_at_ms, Transition::Fired.as_str()),
-        alert_key: alert.key.clone(),
-        transition: Transition::Fired,
-        at_ms: alert.fired_at_ms,
-        labels: alert.labels.clone(),
-        annotations: alert.annotations.clone(),
-        value: alert.value,
-        active_at_ms: alert.active_at_ms,
-        fired_at_ms: alert.fired_at_ms,
-        resolved_at_ms: None,
-        no_data_since_ms: alert.no_data_since_ms,
-        expr: alert.expr.clone(),
-        depends_on: alert.depends_on.clone(),
-    });
+    let untold = untold.map(|alert| told(alert, Transition::Fired, alert.fired_at_ms));
     let untold = untold.collect();
     let gone = gone.iter().map(|one| Change::RemoveEpisode(pitwatch_alerting::dispatch::episode(one))).collect();
     (kept, gone, untold)

@@ -11,6 +11,7 @@ use pitwatch_alerting::Outcome;
 use pitwatch_alerting::receivers::{Email, Mail, TlsOptions};
 
 use super::deliver::{TIMEOUT_SECS, reveal};
+use super::routing;
 
 /// On this port connections begin encrypted.
 const IMPLICIT_TLS_PORT: u16 = 465;
@@ -69,8 +70,8 @@ fn tls(host: &str, options: &TlsOptions) -> Result<TlsParameters, String> {
     let mut builder = TlsParameters::builder(host.to_owned()).dangerous_accept_invalid_certs(options.insecure);
     if let Some(path) = &options.ca_file {
         let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-        let pem = std::fs::read(path).map_err(|error| wrong(&error))?;
-        for block in pem::parse_many(&pem).map_err(|error| wrong(&error))? {
+        let text = routing::read(path).map_err(|error| format!("{error:#}"))?;
+        for block in pem::parse_many(&text).map_err(|error| wrong(&error))? {
             let certificate = Certificate::from_der(block.into_contents()).map_err(|error| wrong(&error))?;
             builder = builder.add_root_certificate(certificate);
         }

@@ -5,15 +5,14 @@ use std::path::Path;
 use anyhow::Context as _;
 use pitwatch_alerting::Routing;
 use pitwatch_alerting::receivers::{
-    Discord, GoogleChat, HttpOptions, Integration, Kind, MarkdownHook, Receiver, Slack, SlackPost, Teams, Texts,
-    Webhook,
+    Discord, GoogleChat, HttpOptions, Integration, Kind, MarkdownHook, Receiver, Slack, Teams, Texts, Webhook,
 };
 use pitwatch_alerting::template::Library;
 
-use super::rules::Fingerprint;
+use super::rules::{self, Fingerprint};
 use crate::config::{AlertingConfig, ReceiverConfig, ReceiverKind};
 
-/// Largest file of routing or templates, in bytes.
+/// Largest file of routing, templates or authorities, in bytes.
 const FILE_MAX_BYTES: u64 = 4 * 1024 * 1024;
 /// Most files of templates.
 const TEMPLATE_FILES_MAX: usize = 200;
@@ -37,10 +36,8 @@ pub fn load(config: &AlertingConfig) -> anyhow::Result<(Routing, Library)> {
         anyhow::ensure!(known, "alerting.fallback_receiver: {name} has no receiver {fallback:?}");
     }
     let mut library = Library::default();
-    for pattern in &routing.template_files {
-        for file in matching(path.parent().unwrap_or(Path::new("/")), pattern)? {
-            library.add(&read(&file)?).with_context(|| file.display().to_string())?;
-        }
+    for file in templates(path, &routing.template_files)? {
+        library.add(&read(&file)?).with_context(|| file.display().to_string())?;
     }
     Ok((routing, library))
 }
@@ -52,17 +49,22 @@ pub fn load(config: &AlertingConfig) -> anyhow::Result<(Routing, Library)> {
 pub(super) fn fingerprint(config: &AlertingConfig, patterns: &[String]) -> anyhow::Result<Fingerprint> {
     let Some(path) = &config.alertmanager_config else { return Ok(Vec::new()) };
     let mut paths = vec![path.clone()];
-    for pattern in patterns {
-        paths.extend(matching(path.parent().unwrap_or(Path::new("/")), pattern)?);
-    }
-    let about = |path: std::path::PathBuf| {
-        let about = std::fs::metadata(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        Ok((path, about.modified().ok(), about.len()))
-    };
-    paths.into_iter().map(about).collect()
+    paths.extend(templates(path, patterns)?);
+    rules::seen(paths)
 }
 
-fn read(path: &Path) -> anyhow::Result<String> {
+/// The files that the patterns of a configuration mean.
+fn templates(config: &Path, patterns: &[String]) -> anyhow::Result<Vec<std::path::PathBuf>> {
+    let dir = config.parent().unwrap_or(Path::new("/"));
+    let mut files = Vec::new();
+    for pattern in patterns {
+        files.extend(matching(dir, pattern)?);
+    }
+    Ok(files)
+}
+
+/// A file that the configuration names.
+pub(super) fn read(path: &Path) -> anyhow::Result<String> {
     let about = std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
     anyhow::ensure!(about.len() <= FILE_MAX_BYTES, "{}: over {FILE_MAX_BYTES} bytes", path.display());
     std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
@@ -122,16 +124,7 @@ fn receiver(config: &ReceiverConfig) -> Receiver {
     let (url, texts) = (config.url.clone(), Texts::default());
     let hook = || MarkdownHook { url: url.clone(), channel: None, username: None, texts: Texts::default() };
     let kind = match config.kind {
-        ReceiverKind::Slack => Kind::Slack(Box::new(Slack {
-            post: SlackPost::Hook { url },
-            channel: None,
-            username: None,
-            icon_emoji: None,
-            color: None,
-            pretext: None,
-            title_link: None,
-            texts,
-        })),
+        ReceiverKind::Slack => Kind::Slack(Box::new(Slack::hook(url))),
         ReceiverKind::Mattermost => Kind::Mattermost(hook()),
         ReceiverKind::RocketChat => Kind::RocketChat(hook()),
         ReceiverKind::Discord => Kind::Discord(Discord { url, content: None, username: None, texts }),

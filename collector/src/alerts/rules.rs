@@ -54,12 +54,16 @@ pub fn fingerprint(config: &AlertingConfig) -> anyhow::Result<Fingerprint> {
     paths.retain(|path| path.extension().is_some_and(|end| end == "yml" || end == "yaml"));
     anyhow::ensure!(paths.len() <= FILES_MAX, "{}: more than {FILES_MAX} rule files", dir.display());
     paths.sort();
-    let mut files = Vec::with_capacity(paths.len());
-    for path in paths {
+    seen(paths)
+}
+
+/// What tells of each of these files whether it changed.
+pub(super) fn seen(paths: Vec<PathBuf>) -> anyhow::Result<Fingerprint> {
+    let about = |path: PathBuf| {
         let about = fs::metadata(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        files.push((path, about.modified().ok(), about.len()));
-    }
-    Ok(files)
+        Ok((path, about.modified().ok(), about.len()))
+    };
+    paths.into_iter().map(about).collect()
 }
 
 /// Loads the stock rules and those of the configured directory: all or none.

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::AppState;
 use super::envelope::{ApiError, json_response};
+use super::openapi::parameters::Wanted;
 use super::openapi::shapes;
 use super::params::{Params, Raw, Segment, parse_time};
 use super::seams::{AlertInfo, AlertState};
@@ -238,13 +239,7 @@ fn alert_json(shared: &super::Shared, labels: &LabelSet, alert: &AlertInfo) -> V
 
 /// Every alert that fires.
 #[utoipa::path(get, path = "/api/v2/alerts", tag = "Alertmanager",
-    params(
-        ("filter" = Option<Vec<String>>, Query, description = "Matchers: alerts that fit all of them"),
-        ("active" = Option<bool>, Query, description = "`false`: without those that nothing holds back"),
-        ("silenced" = Option<bool>, Query, description = "`false`: without silenced ones"),
-        ("inhibited" = Option<bool>, Query, description = "`false`: without inhibited ones"),
-        ("receiver" = Option<String>, Query, description = "A pattern: alerts that go to such receivers"),
-    ),
+    params(Wanted),
     responses((status = 200, body = Vec<shapes::Firing>), (status = 400, description = "A parameter or the body is wrong", content_type = "application/json", body = String)))]
 pub(super) async fn alerts(State(shared): AppState, pairs: Pairs) -> Answer {
     let pairs = pairs?;
@@ -304,13 +299,7 @@ pub(super) async fn give_alerts(State(shared): AppState, body: Result<Raw, ApiEr
 
 /// Alerts that fire, by the groups in which they are told.
 #[utoipa::path(get, path = "/api/v2/alerts/groups", tag = "Alertmanager",
-    params(
-        ("filter" = Option<Vec<String>>, Query, description = "Matchers: alerts that fit all of them"),
-        ("active" = Option<bool>, Query, description = "`false`: without those that nothing holds back"),
-        ("silenced" = Option<bool>, Query, description = "`false`: without silenced ones"),
-        ("inhibited" = Option<bool>, Query, description = "`false`: without inhibited ones"),
-        ("receiver" = Option<String>, Query, description = "A pattern: alerts that go to such receivers"),
-    ),
+    params(Wanted),
     responses((status = 200, body = Vec<shapes::FiringGroup>), (status = 400, description = "A parameter or the body is wrong", content_type = "application/json", body = String)))]
 pub(super) async fn groups(State(shared): AppState, pairs: Pairs) -> Answer {
     let pairs = pairs?;

@@ -60,7 +60,13 @@ pub async fn serve(
     let Met { control, requests, progress, source } = met;
     let share = Arc::new(Semaphore::new(QUEUE_AGENT_BYTES));
     // Each takes the stream of a lane, in the order in which the agent opens them; an older agent opens one.
-    let lane = || receive(connection, admitted, &source, &share, shared);
+    let lane = || async {
+        match connection.accept_uni().await {
+            // On the heap, so that a lane costs nothing until its stream is there.
+            Ok(stream) => Box::pin(receive(stream, connection, admitted, &source, &share, shared)).await,
+            Err(error) => End::Gone(error.to_string()),
+        }
+    };
     let end = tokio::select! {
         end = lane() => end,
         end = lane() => end,
@@ -144,20 +150,6 @@ async fn meet(connection: &Connection, admitted: &Admitted, shared: &Shared) -> 
 
 /// The stream of one lane to ingest. `share` is the agent's part of the queue.
 async fn receive(
-    connection: &Connection,
-    admitted: &Admitted,
-    source: &SourceName,
-    share: &Arc<Semaphore>,
-    shared: &Shared,
-) -> End {
-    match connection.accept_uni().await {
-        // On the heap, so that a lane costs nothing until its stream is there.
-        Ok(stream) => Box::pin(take_frames(stream, connection, admitted, source, share, shared)).await,
-        Err(error) => End::Gone(error.to_string()),
-    }
-}
-
-async fn take_frames(
     mut stream: RecvStream,
     connection: &Connection,
     admitted: &Admitted,

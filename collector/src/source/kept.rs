@@ -28,13 +28,13 @@ pub struct KeptSource {
 /// Selections by the hash of their matchers.
 #[derive(Debug, Default)]
 struct Kept {
-    selections: HashMap<u64, Kind, BuildHasherDefault<FxHasher>>,
+    selections: HashMap<u64, Meant, BuildHasherDefault<FxHasher>>,
     series: usize,
 }
 
 /// What one selector means.
 #[derive(Debug)]
-struct Kind {
+struct Meant {
     matchers: Vec<Matcher>,
     /// In the order of their labels.
     series: Vec<(Labels, Handle)>,
@@ -44,7 +44,7 @@ struct Kind {
     found: Instant,
 }
 
-impl Kind {
+impl Meant {
     fn is_good(&self, start_ms: i64, arrivals: u64) -> bool {
         self.start_ms <= start_ms && self.arrivals == arrivals && self.found.elapsed() < KEPT_FOR
     }
@@ -77,13 +77,13 @@ impl KeptSource {
         // The same selector may be asked with an offset and without: the longer look back serves both.
         let start_ms = start_ms.min(before);
         let series = self.source.series_from(matchers, start_ms)?;
-        let fresh = Kind { matchers: matchers.to_vec(), series, start_ms, arrivals, found: Instant::now() };
+        let fresh = Meant { matchers: matchers.to_vec(), series, start_ms, arrivals, found: Instant::now() };
         Ok(self.kept().keep(key, fresh))
     }
 }
 
 impl Kept {
-    fn keep(&mut self, key: u64, fresh: Kind) -> Vec<(Labels, Handle)> {
+    fn keep(&mut self, key: u64, fresh: Meant) -> Vec<(Labels, Handle)> {
         // Of rules that are gone.
         self.selections.retain(|at, old| *at != key && old.found.elapsed() < KEPT_FOR);
         self.series = self.selections.values().map(|kept| kept.series.len()).sum();

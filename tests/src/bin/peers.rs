@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use clap::Parser;
 use pitwatch_tests::peers::alerts::{self, Size};
 use pitwatch_tests::peers::data::Data;
@@ -37,8 +38,8 @@ const QUERIED: [&str; 17] = [
 #[derive(Debug, Parser)]
 struct Arguments {
     /// A recording of a real host (zstd, scrapes in the text format after a line `# T <unix ms>` each).
-    #[arg(long, env = "REPLAY", value_name = "FILE", default_value = "recording.txt.zst")]
-    replay: PathBuf,
+    #[arg(long, env = "REPLAY", value_name = "FILE")]
+    replay: Option<PathBuf>,
     /// The queries.
     #[arg(long, value_name = "FILE", default_value = "tests/peers/queries.tsv")]
     queries: PathBuf,
@@ -77,6 +78,12 @@ struct Arguments {
     breaches: usize,
 }
 
+impl Arguments {
+    fn recording(&self) -> anyhow::Result<&Path> {
+        self.replay.as_deref().context("this part wants a recording: --replay FILE, or REPLAY=FILE")
+    }
+}
+
 fn main() -> ExitCode {
     match bench(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -91,7 +98,7 @@ fn bench(arguments: &Arguments) -> anyhow::Result<()> {
     let wants = |part: &str| arguments.parts.iter().any(|one| one == part);
     let mut report = Report::default();
     let mut details = String::new();
-    let recorded = |hosts, ticks| Data::recorded(&arguments.replay, hosts, ticks, &|_| true);
+    let recorded = |hosts, ticks| Data::recorded(arguments.recording()?, hosts, ticks, &|_| true);
     if wants("store") {
         let dir = tempfile::tempdir()?;
         let data = Arc::new(recorded(arguments.hosts, arguments.seconds)?);
@@ -131,7 +138,7 @@ fn ask(arguments: &Arguments, report: &mut Report) -> anyhow::Result<String> {
     let dir = tempfile::tempdir()?;
     let queries = queries::load(Path::new(&arguments.queries))?;
     let keep = |name: &str| QUERIED.iter().any(|prefix| name.starts_with(prefix));
-    let data = Data::recorded(&arguments.replay, arguments.query_hosts, arguments.query_seconds, &keep)?;
+    let data = Data::recorded(arguments.recording()?, arguments.query_hosts, arguments.query_seconds, &keep)?;
     let data = Arc::new(data.with_histogram()?);
     let mut ignored = Report::default();
     let servers = store::ingest(dir.path(), &data, &mut ignored)?;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use pitwatch_alerting::time::rfc3339;
 use pitwatch_tests::webhook::Webhook;
 
 use crate::routing::{collector, one_route};
@@ -57,7 +58,7 @@ fn storm(seed: u64, kills: u64) -> anyhow::Result<()> {
     })?;
     std::thread::sleep(Duration::from_secs(3));
     // What happened, by the incidents' timelines, which are stored with the alerts themselves.
-    let mut happened: BTreeSet<(String, i64, bool)> = BTreeSet::new();
+    let mut happened: BTreeSet<(String, String, bool)> = BTreeSet::new();
     let (_, body) = api.get("/api/v1/pitwatch/incidents", &[("limit", "1000")])?;
     for incident in body["data"]["incidents"].as_array().context("no incidents")? {
         let (_, one) = api.get(&format!("/api/v1/pitwatch/incidents/{}", incident["id"]), &[])?;
@@ -68,21 +69,22 @@ fn storm(seed: u64, kills: u64) -> anyhow::Result<()> {
                 other => anyhow::bail!("{other:?}"),
             };
             let print = entry["fingerprint"].as_str().context("no fingerprint")?.to_owned();
-            happened.insert((print, entry["fired_at_ms"].as_i64().context("no time")?, over));
+            let fired_ms = entry["fired_at_ms"].as_i64().context("no time")?;
+            happened.insert((print, rfc3339(fired_ms), over));
         }
     }
-    let mut told: BTreeMap<(String, i64, bool), u64> = BTreeMap::new();
+    let mut told: BTreeMap<(String, String, bool), u64> = BTreeMap::new();
     for alert in
         hook.messages().iter().flat_map(|message| message.body["alerts"].as_array().cloned().unwrap_or_default())
     {
         let started = alert["startsAt"].as_str().unwrap_or_default().to_owned();
-        let ms = pitwatch_collector_time(&started)?;
         let print = alert["fingerprint"].as_str().unwrap_or_default().to_owned();
-        *told.entry((print, ms, alert["status"] == "resolved")).or_default() += 1;
+        *told.entry((print, started, alert["status"] == "resolved")).or_default() += 1;
     }
     // Who hears of an end that was not announced hears of the beginning with it.
-    let heard = |(print, ms, over): &(String, i64, bool)| {
-        told.contains_key(&(print.clone(), *ms, *over)) || (!over && told.contains_key(&(print.clone(), *ms, true)))
+    let heard = |(print, started, over): &(String, String, bool)| {
+        let said = |over: bool| told.contains_key(&(print.clone(), started.clone(), over));
+        said(*over) || (!over && said(true))
     };
     let missing: Vec<_> = happened.iter().filter(|one| !heard(one)).collect();
     assert!(missing.is_empty(), "{} of {} were not told: {missing:?}", missing.len(), happened.len());
@@ -95,20 +97,4 @@ fn storm(seed: u64, kills: u64) -> anyhow::Result<()> {
     assert!(happened.len() as u64 > kills, "a storm: {}", happened.len());
     assert!(most <= 1 + kills, "told {most} times");
     Ok(())
-}
-
-fn pitwatch_collector_time(text: &str) -> anyhow::Result<i64> {
-    let (date, time) = text.trim_end_matches('Z').split_once('T').context("no time")?;
-    let mut date = date.split('-').map(str::parse::<i64>);
-    let mut next = || date.next().context("no date")?.context("no number");
-    let (year, month, day) = (next()?, next()?, next()?);
-    let mut clock = time.split(':').map(str::parse::<f64>);
-    let mut next = || clock.next().context("no clock")?.context("no number");
-    let seconds = next()? * 3600.0 + next()? * 60.0 + next()?;
-    // Days since 1970, after Howard Hinnant's `days_from_civil`.
-    let (y, m) = (if month <= 2 { year - 1 } else { year }, (month + 9) % 12);
-    let era = y.div_euclid(400);
-    let of_era =
-        (y.rem_euclid(400)) * 365 + y.rem_euclid(400) / 4 - y.rem_euclid(400) / 100 + (153 * m + 2) / 5 + day - 1;
-    Ok((era * 146_097 + of_era - 719_468) * 86_400_000 + (seconds * 1000.0).round() as i64)
 }

@@ -288,7 +288,7 @@ pub struct StoredAlert {
 }
 
 /// The key of an alert in the state store.
-pub(super) fn key(rule_key: &str, labels: &LabelSet) -> String {
+pub(crate) fn key(rule_key: &str, labels: &LabelSet) -> String {
     format!("{rule_key}-{:016x}", labels.fingerprint())
 }
 

@@ -204,13 +204,6 @@ fn a_refused_message_becomes_a_short_one_with_its_link() {
     assert!(body.len() < 1_500 && body.contains("/alerts/") && body.contains("for db, which"), "{body}");
 }
 
-#[test]
-fn base64_is_rfc_4648s() {
-    for (text, code) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")] {
-        assert_eq!(base64(text.as_bytes()), code);
-    }
-}
-
 proptest! {
     #[test]
     fn no_text_passes_a_platforms_room_or_breaks_its_markup(summary in "\\PC{0,600}", action in "[<>&*_|a-z \n]{0,4000}", count_of in 1..40_usize) {

@@ -175,3 +175,19 @@ pub(in super::super) struct OfEvents {
     /// Most events, the newest first
     limit: Option<u32>,
 }
+
+/// Which of the alerts that fire, as Alertmanager's clients ask.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(in super::super) struct Wanted {
+    /// Matchers: alerts that fit all of them
+    filter: Option<Vec<String>>,
+    /// `false`: without those that nothing holds back
+    active: Option<bool>,
+    /// `false`: without silenced ones
+    silenced: Option<bool>,
+    /// `false`: without inhibited ones
+    inhibited: Option<bool>,
+    /// A pattern: alerts that go to such receivers
+    receiver: Option<String>,
+}
