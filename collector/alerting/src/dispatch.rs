@@ -67,7 +67,7 @@ struct Group {
     route: usize,
     labels: LabelSet,
     members: BTreeSet<u64>,
-    /// Members whose firing was due to be told; if they end before, that is told.
+    /// Members whose firing was due to be told, or came to a group that speaks already; if they end before, that is told.
     due: HashSet<u64>,
     lines: Vec<usize>,
     told: BTreeMap<usize, Told>,
@@ -237,14 +237,16 @@ impl Dispatcher {
             self.groups.insert(id, Group { route, labels, members, due, lines, told, next_ms, flushed_ms: None });
             self.timers.insert((next_ms, id));
         }
+        let is_heard = self.routing.muted_by(at, now_ms).is_none() && !self.is_quiet(notification, now_ms);
         let group = self.groups.get_mut(&id)?;
         if group.members.len() >= limits::GROUP_ALERTS_MAX {
             self.untold += 1;
             return None;
         }
         group.members.insert(number);
-        if notification.is_over() {
-            // It was kept because somebody had to hear of it.
+        // Over, and kept because somebody had to hear of it; or the group's first wait, which is there to let short ones
+        // pass, is behind it: its interval only gathers.
+        if notification.is_over() || (group.flushed_ms.is_some() && is_heard) {
             group.due.insert(number);
         }
         self.wake(id, now_ms);

@@ -103,6 +103,22 @@ fn a_group_waits_for_more_and_then_keeps_its_interval() {
 }
 
 #[test]
+fn what_ends_within_the_first_wait_is_not_told_and_within_an_interval_it_is() {
+    let mut it = dispatcher(YAML);
+    it.take(fired("A", "short", 0), 0);
+    it.take(resolved("A", "short", 0, 5_000), 5_000);
+    it.take(fired("A", "a", 6_000), 6_000);
+    assert_eq!(sent(&mut it, 10_000), ["hook: +a"]);
+    it.take(fired("A", "b", 20_000), 20_000);
+    it.take(resolved("A", "b", 20_000, 30_000), 30_000);
+    assert_eq!(sent(&mut it, 70_000), ["hook: +a -b"]);
+    it.take(fired("Down", "c", 80_000), 80_000);
+    it.take(fired("A", "c", 81_000), 81_000);
+    it.take(resolved("A", "c", 81_000, 82_000), 82_000);
+    assert_eq!(sent(&mut it, 130_000), ["hook: +c"], "what is inhibited is not told when it ends");
+}
+
+#[test]
 fn what_stands_is_said_again_unless_somebody_has_it() {
     let mut it = dispatcher(YAML);
     it.take(fired("A", "a", 0), 0);
