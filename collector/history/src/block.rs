@@ -8,6 +8,7 @@
 
 pub(crate) mod column;
 pub mod format;
+pub(crate) mod recent;
 pub(crate) mod writer;
 
 use std::io;
@@ -28,6 +29,7 @@ use format::{
     CRC_BYTES, Chunk, Column, FOOTER_BYTES, Footer, HEADER_BYTES, Header, Listing, Lookup, Origin, Outline, Part,
     PartError, Place, Presence,
 };
+use recent::{Recent, Timestamps};
 pub(crate) use writer::{BlockWriter, Ticks};
 
 const SUFFIX: &str = ".blk";
@@ -110,10 +112,8 @@ pub(crate) struct Block {
     /// By series.
     members: Vec<Member>,
     usage: BlockUsage,
-    /// The timestamps of the chunk read last: the series of a host are asked for one after another.
-    last_timestamps: Mutex<Option<(u32, Arc<[i64]>)>>,
-    /// The listing of the chunk looked up last, for the same reason; while one looks there, others read their own.
-    last_lookup: Mutex<Option<(u32, Lookup)>>,
+    /// What was read lately of this and other blocks.
+    recent: Arc<Recent>,
     /// A part of it was found damaged: it is left as it is.
     spoiled: AtomicBool,
 }
@@ -212,8 +212,8 @@ impl Loaded {
         self.outline.origin.as_ref()
     }
 
-    /// Enters the block's series into the index.
-    pub(crate) fn enter(self, index: &RwLock<Index>) -> Block {
+    /// Enters the block's series into the index. `recent` is what blocks of the same store share.
+    pub(crate) fn enter(self, index: &RwLock<Index>, recent: &Arc<Recent>) -> Block {
         let Self { path, file, bytes, number, footer, pco, outline } = self;
         let enter = |listed: &format::Listed| write(index).insert(&listed.labels, listed.kind);
         let ids: Vec<Box<[SeriesId]>> =
@@ -241,24 +241,9 @@ impl Loaded {
         }
         members.sort_unstable_by_key(|member| (member.series, member.roster, member.place));
         let origin = origin.unwrap_or_else(|| Origin { order: number, ..Origin::default() });
-        let (last_timestamps, last_lookup) = (Mutex::default(), Mutex::default());
+        let recent = recent.clone();
         let spoiled = AtomicBool::new(false);
-        Block {
-            path,
-            file,
-            bytes,
-            number,
-            footer,
-            origin,
-            pco,
-            chunks,
-            rosters,
-            members,
-            usage,
-            last_timestamps,
-            last_lookup,
-            spoiled,
-        }
+        Block { path, file, bytes, number, footer, origin, pco, chunks, rosters, members, usage, recent, spoiled }
     }
 }
 
@@ -335,20 +320,14 @@ impl Block {
 
     /// What the index lists for a chunk's series at `place`.
     fn looked_up(&self, chunk: u32, place: u32) -> Result<Column, BlockError> {
-        let last = || self.last_lookup.lock().unwrap_or_else(PoisonError::into_inner);
         let damaged = |_| BlockError::Damaged { path: self.path.clone(), part: Part::Index };
-        let taken = last().take().filter(|(of, _)| *of == chunk);
-        let mut lookup = match taken {
-            Some((_, lookup)) => lookup,
-            None => {
-                let Chunk { listing, ticks, .. } = &self.chunks[chunk as usize];
-                let listed = (listing, *ticks);
-                Lookup::new(self.listing(listing)?, listed, self.footer.index_offset).map_err(damaged)?
-            }
-        };
-        let column = lookup.column(place).map_err(damaged)?;
-        *last() = Some((chunk, lookup));
-        Ok(column)
+        let lookup = self.recent.lookups.get((self.number, chunk), || {
+            let Chunk { listing, ticks, .. } = &self.chunks[chunk as usize];
+            let lookup = Lookup::new(self.listing(listing)?, (listing, *ticks), self.footer.index_offset);
+            Ok((Arc::new(Mutex::new(lookup.map_err(damaged)?)), listing.bytes as usize))
+        })?;
+        let mut lookup = lookup.lock().unwrap_or_else(PoisonError::into_inner);
+        lookup.column(place).map_err(damaged)
     }
 
     /// Every series, some more than once.
@@ -386,7 +365,8 @@ impl Block {
         places.filter(move |(chunk, _)| self.chunks[*chunk as usize].overlaps(start, end))
     }
 
-    /// Adds the series' samples after `start` and not after `end`. On an error `ts` and `values` may hold a part.
+    /// Adds the series' samples after `start` and not after `end`; answers whether all that is there then is in order,
+    /// if what was there before is. On an error `ts` and `values` may hold a part.
     pub(crate) fn samples(
         &self,
         series: SeriesId,
@@ -394,38 +374,41 @@ impl Block {
         end: i64,
         ts: &mut Vec<i64>,
         values: &mut Vec<f64>,
-    ) -> Result<(), BlockError> {
-        let mut decoded = Vec::new();
+    ) -> Result<bool, BlockError> {
         let mut places: Vec<_> = self.places(series, start, end).collect();
         places.sort_unstable();
+        let (mut decoded, mut in_order) = (Vec::new(), true);
         for (chunk, place) in places {
             let entry = &self.entry(chunk, series, self.looked_up(chunk, place)?);
-            let ticks = entry.ticks;
-            let timestamps = self.timestamps(chunk)?;
+            let timestamps = self.recent_timestamps(chunk)?;
             let from = timestamps.partition_point(|at| *at <= start);
             let to = timestamps.partition_point(|at| *at <= end);
-            if entry.presence.ranges(ticks).all(|range| range.end <= from || range.start >= to) {
+            if entry.presence.ranges(entry.ticks).all(|range| range.end <= from || range.start >= to) {
                 continue;
             }
-            if from == 0 && to == ticks && entry.presence.count(ticks) == ticks {
-                // As most queries want it: no copy between.
-                ts.extend_from_slice(&timestamps);
+            let begin = ts.len();
+            if entry.presence == Presence::All {
+                // As most series are: no copy between.
+                ts.extend_from_slice(&timestamps[from..to]);
                 self.add_values(entry, values)?;
-                continue;
-            }
-            self.values(entry, &mut decoded)?;
-            let mut before = 0;
-            for range in entry.presence.ranges(ticks) {
-                let (begin, len) = (range.start, range.len());
-                let wanted = range.start.max(from)..range.end.min(to);
-                if wanted.start < wanted.end {
-                    ts.extend_from_slice(&timestamps[wanted.clone()]);
-                    values.extend_from_slice(&decoded[before + wanted.start - begin..before + wanted.end - begin]);
+                values.truncate(begin + to);
+                values.drain(begin..begin + from);
+            } else {
+                self.values(entry, &mut decoded)?;
+                let mut before = 0;
+                for range in entry.presence.ranges(entry.ticks) {
+                    let (begin, len) = (range.start, range.len());
+                    let wanted = range.start.max(from)..range.end.min(to);
+                    if wanted.start < wanted.end {
+                        ts.extend_from_slice(&timestamps[wanted.clone()]);
+                        values.extend_from_slice(&decoded[before + wanted.start - begin..before + wanted.end - begin]);
+                    }
+                    before += len;
                 }
-                before += len;
             }
+            in_order &= begin == 0 || begin == ts.len() || ts[begin - 1] < ts[begin];
         }
-        Ok(())
+        Ok(in_order)
     }
 
     /// Replaces `out` by the values of an entry, one a tick that it has.
@@ -485,21 +468,22 @@ impl Block {
         ColumnDamage { part, source, series, samples, span: (chunk.min_ts, chunk.max_ts) }
     }
 
-    /// The timestamps of a chunk.
-    pub(crate) fn timestamps(&self, chunk: u32) -> Result<Arc<[i64]>, BlockError> {
-        let last = || self.last_timestamps.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, timestamps)) = &*last()
-            && *of == chunk
-        {
-            return Ok(timestamps.clone());
-        }
+    /// The timestamps of a chunk, ascending.
+    pub(crate) fn timestamps(&self, chunk: u32) -> Result<Timestamps, BlockError> {
         let Chunk { ticks, timestamps, .. } = &self.chunks[chunk as usize];
         let (column, part) = self.column(timestamps, Part::Timestamps)?;
-        let decoded = column::decode_integers(&self.pco, &column, *ticks as usize);
-        let decoded = decoded.map_err(|Malformed| BlockError::Damaged { path: self.path.clone(), part })?;
-        let timestamps: Arc<[i64]> = decoded.into();
-        *last() = Some((chunk, timestamps.clone()));
-        Ok(timestamps)
+        let decoded = column::decode_integers(&self.pco, &column, *ticks as usize).ok();
+        let ascending = decoded.filter(|ts| ts.is_sorted_by(|a, b| a < b));
+        Ok(ascending.ok_or_else(|| BlockError::Damaged { path: self.path.clone(), part })?.into())
+    }
+
+    /// The same, for those who will ask again.
+    fn recent_timestamps(&self, chunk: u32) -> Result<Timestamps, BlockError> {
+        self.recent.timestamps.get((self.number, chunk), || {
+            let timestamps = self.timestamps(chunk)?;
+            let bytes = size_of_val(&*timestamps);
+            Ok((timestamps, bytes))
+        })
     }
 
     fn column(&self, place: &Place, part: fn(u64) -> Part) -> Result<(Vec<u8>, Part), BlockError> {

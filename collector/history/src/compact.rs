@@ -139,7 +139,7 @@ impl CompactJob {
         finished.map_err(building.at("write", number))?;
         let path = building.name(number, span)?;
         history.blocks.sync()?;
-        let block = Arc::new(Loaded::open(&*history.disk, &path)?.enter(&history.index));
+        let block = Arc::new(Loaded::open(&*history.disk, &path)?.enter(&history.index, &history.recent));
         let (bytes, samples) = (block.bytes(), block.footer().samples);
         {
             let mut view = write(&history.view);

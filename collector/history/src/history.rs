@@ -13,6 +13,7 @@ use pitwatch_disk::Disk;
 use pitwatch_shared::model::{Labels, MetricType};
 use rustc_hash::FxHashSet;
 
+use crate::block::recent::Recent;
 use crate::block::{Block, BlockError};
 use crate::blocks::BlockDir;
 use crate::compact::Compaction;
@@ -39,6 +40,7 @@ pub struct History {
     pub(crate) counters: Counters,
     pub(crate) rolling: Rolling,
     pub(crate) blocks: BlockDir,
+    pub(crate) recent: Arc<Recent>,
     pub(crate) logs: Arc<LogStore>,
 }
 
@@ -171,9 +173,11 @@ impl History {
         }
         block_samples(&blocks, series.id, (start_ms, end_ms), ts, values)
             .inspect_err(|_| count(&self.counters.corruptions))?;
-        ts.append(&mut head_ts);
-        values.append(&mut head_values);
-        sort_last_wins(ts, values);
+        if !head_ts.is_empty() {
+            ts.append(&mut head_ts);
+            values.append(&mut head_values);
+            sort_last_wins(ts, values);
+        }
         Ok(())
     }
 
@@ -320,13 +324,16 @@ pub(crate) fn block_samples(
 ) -> Result<(), BlockError> {
     ts.clear();
     values.clear();
+    let mut in_order = true;
     for block in blocks {
-        block.samples(series, start, end, ts, values).inspect_err(|_| {
+        in_order &= block.samples(series, start, end, ts, values).inspect_err(|_| {
             ts.clear();
             values.clear();
         })?;
     }
-    sort_last_wins(ts, values);
+    if !in_order {
+        sort_last_wins(ts, values);
+    }
     Ok(())
 }
 

@@ -177,6 +177,7 @@ pub(crate) fn empty(disk: Arc<dyn Disk>, dir: &Path, config: Config) -> History 
         compaction: Compaction::default(),
         counters: Counters::default(),
         rolling: Rolling::default(),
+        recent: Arc::default(),
         logs: Arc::new(LogStore::empty(disk.clone(), dir, config.logs.clone())),
         blocks: BlockDir::new(disk, dir.join(BLOCKS_DIR)),
         config,
@@ -239,7 +240,7 @@ pub(crate) fn open_blocks(history: &History, report: &mut RecoveryReport) -> Res
         };
         sealed_through = sealed_through.max(Some(loaded.footer().wal_through));
         replaced.extend(loaded.origin().iter().flat_map(|origin| &origin.replaces));
-        blocks.push(Arc::new(loaded.enter(&history.index)));
+        blocks.push(Arc::new(loaded.enter(&history.index, &history.recent)));
     }
     history.blocks.remove(gone.iter().map(PathBuf::as_path));
     report.blocks = blocks.len();

@@ -134,7 +134,7 @@ impl SealJob {
             let paths = named.collect::<Result<Vec<_>, _>>()?;
             history.blocks.sync()?;
             for path in paths {
-                blocks.push(Loaded::open(&*history.disk, &path)?.enter(&history.index));
+                blocks.push(Loaded::open(&*history.disk, &path)?.enter(&history.index, &history.recent));
             }
         }
         Ok((blocks, counts))

@@ -163,16 +163,21 @@ pub(crate) fn parse_listing(
     parse().map_err(|Malformed| PartError::Damaged(Part::Index))
 }
 
-/// A chunk's listing that was read and checked, to look columns up in. The series of a group are asked for one after
-/// another, so that each look-up goes on where the one before ended: all of them together go through the bytes once.
+/// A chunk's listing that was read and checked, to look columns up in. Where some of them begin is noted on the way, so
+/// that no look-up goes far.
 #[derive(Debug)]
 pub(crate) struct Lookup {
     bytes: Vec<u8>,
     ticks: u32,
-    data_from: u64,
     data_end: u64,
+    /// Where the listing goes on after the last look-up: for the series of a group one after another.
     next: Next,
+    /// Where it goes on at every [`NOTED_EVERY`]th place, as far as it was read.
+    noted: Vec<Next>,
 }
+
+/// A place in so many is noted.
+const NOTED_EVERY: u32 = 64;
 
 /// Where a listing goes on: the place of the next series, where it stands in the listing, and where the next column of
 /// the data area begins.
@@ -187,8 +192,8 @@ impl Lookup {
     /// Checks the bytes of the listing of a chunk of `ticks`.
     pub(crate) fn new(bytes: Vec<u8>, (listing, ticks): (&Listing, u32), data_end: u64) -> Result<Self, PartError> {
         listing.checked(&bytes).map_err(|Malformed| PartError::Damaged(Part::Index))?;
-        let data_from = listing.data_from;
-        Ok(Self { bytes, ticks, data_from, data_end, next: Next { place: 0, at: 0, offset: data_from } })
+        let next = Next { place: 0, at: 0, offset: listing.data_from };
+        Ok(Self { bytes, ticks, data_end, next, noted: vec![next] })
     }
 
     /// The column of the series at `place`.
@@ -197,14 +202,25 @@ impl Lookup {
     }
 
     fn find(&mut self, place: u32) -> Result<Column, Malformed> {
-        let begin = Next { place: 0, at: 0, offset: self.data_from };
-        let Next { place: from, at, offset } = if self.next.place <= place { self.next } else { begin };
-        let rest = self.bytes.get(at..).ok_or(Malformed)?;
-        let mut columns = Columns { fields: Fields::new(rest), offset, data_end: self.data_end };
-        (from..place).try_for_each(|_| columns.skip())?;
+        let last = self.noted.len() - 1;
+        let noted = self.noted[last.min((place / NOTED_EVERY) as usize)];
+        let near = |next: &Next| (noted.place..=place).contains(&next.place);
+        let begin = Some(self.next).filter(near).unwrap_or(noted);
+        let rest = self.bytes.get(begin.at..).ok_or(Malformed)?;
+        let mut columns = Columns { fields: Fields::new(rest), offset: begin.offset, data_end: self.data_end };
+        let here = |columns: &Columns<'_>, place| Next {
+            place,
+            at: self.bytes.len() - columns.fields.rest().len(),
+            offset: columns.offset,
+        };
+        for passed in begin.place..place {
+            if passed == self.noted.len() as u32 * NOTED_EVERY {
+                self.noted.push(here(&columns, passed));
+            }
+            columns.skip()?;
+        }
         let (_, column) = columns.next(self.ticks)?;
-        let at = self.bytes.len() - columns.fields.rest().len();
-        self.next = Next { place: place.saturating_add(1), at, offset: columns.offset };
+        self.next = here(&columns, place.saturating_add(1));
         Ok(column)
     }
 }
