@@ -25,6 +25,8 @@ demo: ui ## this host, live: a collector and an agent, an alert that fires and r
 build: ui ## every program
 	$(CARGO) build --workspace --bins
 
+# Most tests wait for real programs and their clocks.
+test: export RUST_TEST_THREADS ?= $(shell echo $$((3 * $$(nproc))))
 test: packages schemathesis ui ui-check lint ## everything that CI runs
 	$(CARGO) build --workspace --bins $(FEATURES)
 	$(CARGO) test --workspace $(FEATURES)

@@ -11,6 +11,7 @@ pub mod format;
 pub(crate) mod recent;
 pub(crate) mod writer;
 
+use std::cell::RefCell;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,6 +34,11 @@ use recent::{Recent, Timestamps};
 pub(crate) use writer::{BlockWriter, Ticks};
 
 const SUFFIX: &str = ".blk";
+
+thread_local! {
+    /// A column's bytes: a query reads thousands one after another.
+    static COLUMN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// What a block's file is called: its number, and the first and last instant in it, for people.
 pub(crate) fn file_name(number: u64, min_ts: i64, max_ts: i64) -> String {
@@ -418,9 +424,11 @@ impl Block {
     }
 
     fn add_values(&self, entry: &Entry, out: &mut Vec<f64>) -> Result<(), BlockError> {
-        let (column, part) = self.column(&entry.values, Part::Values)?;
-        column::decode(&self.pco, &column, entry.presence.count(entry.ticks), out)
-            .map_err(|Malformed| BlockError::Damaged { path: self.path.clone(), part })
+        COLUMN.with_borrow_mut(|column| {
+            let part = self.read_column(&entry.values, Part::Values, column)?;
+            column::decode(&self.pco, column, entry.presence.count(entry.ticks), out)
+                .map_err(|Malformed| BlockError::Damaged { path: self.path.clone(), part })
+        })
     }
 
     /// The bytes of an entry's column, checked.
@@ -487,18 +495,29 @@ impl Block {
     }
 
     fn column(&self, place: &Place, part: fn(u64) -> Part) -> Result<(Vec<u8>, Part), BlockError> {
+        let mut column = Vec::new();
+        let part = self.read_column(place, part, &mut column)?;
+        Ok((column, part))
+    }
+
+    /// Replaces `column` by a column's bytes, checked.
+    fn read_column(&self, place: &Place, part: fn(u64) -> Part, column: &mut Vec<u8>) -> Result<Part, BlockError> {
         match place {
-            Place::Inline(bytes) => Ok((bytes.to_vec(), Part::Index)),
+            Place::Inline(bytes) => {
+                column.clear();
+                column.extend_from_slice(bytes);
+                Ok(Part::Index)
+            }
             Place::Data { offset, bytes } => {
                 let part = part(*offset);
-                let mut column = vec![0; *bytes as usize + CRC_BYTES];
-                let read = self.file.read_at(*offset, &mut column);
+                column.resize(*bytes as usize + CRC_BYTES, 0);
+                let read = self.file.read_at(*offset, column);
                 read.map_err(|source| BlockError::Io { path: self.path.clone(), part, source })?;
-                if format::checked(&column).is_none() {
+                if format::checked(column).is_none() {
                     return Err(BlockError::Damaged { path: self.path.clone(), part });
                 }
                 column.truncate(*bytes as usize);
-                Ok((column, part))
+                Ok(part)
             }
         }
     }

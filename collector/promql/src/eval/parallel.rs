@@ -10,8 +10,12 @@ use crate::bucket::Bucket;
 
 /// Series of the first batch, which is read by one thread and tells how long a series takes.
 const FIRST_BATCH: usize = 8;
-/// Series of a later batch: as many rows are held at once.
-const BATCH: usize = 64;
+/// Values of the rows of a later batch, which are held at once: 256 KiB of them.
+const BATCH_VALUES: usize = 1 << 15;
+/// Series of a later batch, at least.
+const BATCH_MIN: usize = 64;
+/// Series of a later batch, at most.
+const BATCH_MAX: usize = 2048;
 /// What a batch must take for more threads to pay; to start one costs some tens of microseconds.
 const WORTH: Duration = Duration::from_micros(400);
 
@@ -20,16 +24,20 @@ pub(super) struct Pace {
     most: usize,
     threads: usize,
     batch: usize,
+    /// Series of a batch that several threads read.
+    large: usize,
 }
 
 impl Pace {
-    pub(super) fn new(threads: usize) -> Pace {
-        Pace { most: threads.max(1), threads: 1, batch: FIRST_BATCH }
+    /// For rows of `steps` values.
+    pub(super) fn new(threads: usize, steps: usize) -> Pace {
+        let large = (BATCH_VALUES / steps.max(1)).clamp(BATCH_MIN, BATCH_MAX);
+        Pace { most: threads.max(1), threads: 1, batch: FIRST_BATCH, large }
     }
 
     /// One series at a time.
     pub(super) fn one_by_one() -> Pace {
-        Pace { most: 1, threads: 1, batch: 1 }
+        Pace { most: 1, threads: 1, batch: 1, large: 1 }
     }
 
     /// Series of the next batch.
@@ -44,10 +52,10 @@ impl Pace {
 
     /// A batch of `series` took that long, and `left` series are to come.
     pub(super) fn took(&mut self, time: Duration, series: usize, left: usize) {
-        let next = left.min(BATCH);
+        let next = left.min(self.large);
         let expected = time * self.threads as u32 * next as u32 / series.max(1) as u32;
         self.threads = if expected >= WORTH { self.most } else { 1 };
-        self.batch = if self.threads > 1 { BATCH } else { self.batch.min(FIRST_BATCH) };
+        self.batch = if self.threads > 1 { self.large } else { self.batch.min(FIRST_BATCH) };
     }
 }
 
@@ -188,13 +196,14 @@ mod tests {
 
     #[test]
     fn threads_begin_where_a_batch_is_long_enough() {
-        let mut pace = Pace::new(4);
+        assert_eq!((Pace::new(4, 1).large, Pace::new(4, 11_000).large), (BATCH_MAX, BATCH_MIN));
+        let mut pace = Pace::new(4, 512);
         assert_eq!((pace.threads(), pace.batch()), (1, FIRST_BATCH));
         pace.took(Duration::from_micros(8), FIRST_BATCH, 1000);
         assert_eq!(pace.threads(), 1);
         pace.took(Duration::from_micros(80), FIRST_BATCH, 1000);
-        assert_eq!((pace.threads(), pace.batch()), (4, BATCH));
-        pace.took(Duration::from_micros(160), BATCH, 3);
+        assert_eq!((pace.threads(), pace.batch()), (4, 64));
+        pace.took(Duration::from_micros(160), 64, 3);
         assert_eq!(pace.threads(), 1);
     }
 }

@@ -205,7 +205,7 @@ impl<'a, S: Source> Evaluator<'a, S> {
         let Selection { series, resolution_ms, .. } = self.select(selector, reach, &hints)?;
         let _held = self.meter.hold(series.len())?;
         // Without a function what is computed is kept outside of the rows.
-        let pace = if function == Some("") { Pace::one_by_one() } else { Pace::new(self.options.threads) };
+        let pace = if function == Some("") { Pace::one_by_one() } else { Pace::new(self.options.threads, reach.n) };
         let (source, halt) = (self.source, self.halt);
         if let (Some(resolution), Some(summary)) = (resolution_ms, summary) {
             let grid = BucketGrid { resolution, is_exact: hints.is_exact_on(resolution) };
