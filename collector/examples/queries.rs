@@ -19,6 +19,9 @@ mod capture;
 
 use capture::{BEGIN_MS, Capture, Host};
 
+/// What a range query looks back, and by which steps.
+const RANGE_MS: i64 = 3_600_000;
+const STEP_MS: i64 = 15_000;
 const QUERIES: &str = include_str!("../../tests/peers/queries.tsv");
 
 fn main() {
@@ -50,20 +53,19 @@ fn main() {
     println!("{:>9} {:>9} {:>9} {:>7} {:>9}  query", "ms", "find ms", "read ms", "series", "samples");
     for line in QUERIES.lines().filter(|line| !line.starts_with('#')) {
         let mut fields = line.split('\t');
-        let mut field = || fields.next().expect("name, range, step, expression");
-        let (name, range, step, text) = (field(), field(), field(), field());
+        let mut field = || fields.next().expect("name, range or instant, expression");
+        let (name, kind, text) = (field(), field(), field());
         if !name.contains(&filter) {
             continue;
         }
         let expr = parse(&text.replace("fleet-", "host-000")).expect("a query");
-        let seconds = |text: &str| text.parse::<i64>().expect("seconds") * 1000;
-        let (range, step, cancel) = (seconds(range), seconds(step), Cancel::new());
+        let cancel = Cancel::new();
         let (best, stats) = (0..runs)
             .map(|_| {
                 let begun = Instant::now();
-                let answer = match range {
-                    0 => engine.instant(&source, &expr, end_ms, &cancel),
-                    _ => engine.range(&source, &expr, end_ms - range, end_ms, step, &cancel),
+                let answer = match kind {
+                    "instant" => engine.instant(&source, &expr, end_ms, &cancel),
+                    _ => engine.range(&source, &expr, end_ms - RANGE_MS, end_ms, STEP_MS, &cancel),
                 };
                 (begun.elapsed(), answer.expect("an answer").stats)
             })

@@ -67,9 +67,10 @@ fn the_peers_are_fed_and_asked_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let (replay, queries) = (dir.path().join("replay.zst"), dir.path().join("queries.tsv"));
     recording(&replay);
-    std::fs::write(&queries, "busy\t60\t10\tsum by (mode) (rate(node_cpu_seconds_total[30s]))\n").unwrap();
+    std::fs::write(&queries, "busy\trange\tsum by (mode) (rate(node_cpu_seconds_total[30s]))\n").unwrap();
     let (replay, queries) = (replay.display().to_string(), queries.display().to_string());
-    let small = ["--hosts", "2", "--seconds", "130", "--query-hosts", "2", "--query-seconds", "130"];
+    let small =
+        ["--hosts", "2", "--seconds", "130", "--query-hosts", "2", "--query-seconds", "130", "--query-range", "60"];
     let mut arguments = vec!["--replay", &*replay, "--queries", &*queries, "--parts", "store,queries"];
     arguments.extend(small);
     let text = run(env!("CARGO_BIN_EXE_pitwatch-peers"), &arguments);

@@ -67,6 +67,12 @@ struct Arguments {
     /// Seconds of each.
     #[arg(long, default_value_t = 3700)]
     query_seconds: usize,
+    /// Seconds between two ticks of each.
+    #[arg(long, default_value_t = 1)]
+    query_tick: usize,
+    /// Seconds that a range query looks back, in 240 steps; windows of rates are a step at least, as Grafana has them.
+    #[arg(long, default_value_t = 3600)]
+    query_range: i64,
     /// Hosts that rules watch.
     #[arg(long, default_value_t = 500)]
     alert_hosts: usize,
@@ -136,10 +142,11 @@ fn bench(arguments: &Arguments) -> anyhow::Result<()> {
 
 fn ask(arguments: &Arguments, report: &mut Report) -> anyhow::Result<String> {
     let dir = tempfile::tempdir()?;
-    let queries = queries::load(Path::new(&arguments.queries))?;
+    let queries = queries::load(Path::new(&arguments.queries), arguments.query_range)?;
     let keep = |name: &str| QUERIED.iter().any(|prefix| name.starts_with(prefix));
-    let data = Data::recorded(arguments.recording()?, arguments.query_hosts, arguments.query_seconds, &keep)?;
-    let data = Arc::new(data.with_histogram()?);
+    let (tick_secs, ticks) = (arguments.query_tick, arguments.query_seconds / arguments.query_tick.max(1));
+    let data = Data::recorded(arguments.recording()?, arguments.query_hosts, ticks, &keep)?;
+    let data = Arc::new(data.with_histogram()?.every(tick_secs as i64));
     let mut ignored = Report::default();
     let servers = store::ingest(dir.path(), &data, &mut ignored)?;
     queries::run(&servers, &queries, data.at_ms(data.ticks - 1), report)

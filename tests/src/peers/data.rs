@@ -1,4 +1,4 @@
-//! The samples that all three get: so many hosts, a tick a second, ending now.
+//! The samples that all three get: so many hosts, a tick a second or more seldom, ending now.
 
 use std::path::Path;
 
@@ -9,8 +9,8 @@ use pitwatch_shared::model::{Labels, METRIC_NAME, MetricType};
 
 use crate::fleet::signals::Pattern;
 
-/// Between two ticks, milliseconds.
-pub const STEP_MS: i64 = 1000;
+/// Between two ticks if nothing else is said, seconds.
+const TICK_SECS: i64 = 1;
 /// Ticks stand this far off the whole second, at which queries are asked: Prometheus before 3.0 counts a sample on the
 /// left edge of a window, later ones and ours do not.
 const PHASE_MS: i64 = 137;
@@ -37,8 +37,9 @@ pub struct Data {
     pub hosts: usize,
     /// Ticks of each.
     pub ticks: usize,
+    tick_secs: i64,
     /// The first tick, milliseconds since the Unix epoch.
-    pub begin_ms: i64,
+    begin_ms: i64,
 }
 
 impl Data {
@@ -87,8 +88,14 @@ impl Data {
     }
 
     fn new(series: Vec<SeriesDef>, values: Values, hosts: usize, ticks: usize) -> Self {
-        let begin_ms = (unix_ms() / STEP_MS - ticks as i64 - 1) * STEP_MS + PHASE_MS;
-        Self { series, values, hosts, ticks, begin_ms }
+        Self { series, values, hosts, ticks, tick_secs: TICK_SECS, begin_ms: 0 }.every(TICK_SECS)
+    }
+
+    /// The same ticks, so many seconds apart.
+    #[must_use]
+    pub fn every(self, tick_secs: i64) -> Self {
+        let begin_secs = unix_ms() / 1000 - (self.ticks as i64 + 1) * tick_secs;
+        Self { tick_secs, begin_ms: begin_secs * 1000 + PHASE_MS, ..self }
     }
 
     /// The series of every host.
@@ -106,7 +113,7 @@ impl Data {
     /// When a tick is, milliseconds since the Unix epoch.
     #[must_use]
     pub fn at_ms(&self, tick: usize) -> i64 {
-        self.begin_ms + tick as i64 * STEP_MS
+        self.begin_ms + tick as i64 * self.tick_secs * 1000
     }
 
     /// The values of a host's tick, by slot; a stale marker where the recording has none.

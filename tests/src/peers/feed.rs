@@ -12,7 +12,7 @@ use pitwatch_agent::lane::{MetricsLane, Queue as _};
 use pitwatch_agent::link::{self, Lanes, LinkConfig, LinkStats, SharedLane};
 use pitwatch_shared::delivery::{Backlog, Frame, Sender, SenderLimits};
 use pitwatch_shared::model::{INSTANCE, Mark, is_stale};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Barrier, Notify, watch};
 
 use super::data::Data;
 use super::server::{Kind, Server};
@@ -23,6 +23,8 @@ const FRAMES_AHEAD: usize = 48;
 const REQUEST_SAMPLES: usize = 2_000;
 /// Connections of remote write; each has hosts of its own.
 const WRITERS: usize = 2;
+/// After so many ticks the connections wait for one another: Prometheus refuses what is an hour behind others.
+const TOGETHER_TICKS: usize = 32;
 /// Nothing is recent here, so nothing is too old.
 const AGE_MAX_MS: i64 = i64::MAX / 4;
 pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
@@ -129,7 +131,9 @@ async fn play(
 
 async fn by_remote_write(url: &str, data: &Arc<Data>) -> anyhow::Result<()> {
     let mut writers = tokio::task::JoinSet::new();
+    let together = Arc::new(Barrier::new(WRITERS));
     for writer in 0..WRITERS {
+        let together = together.clone();
         let (data, url) = (data.clone(), format!("{url}/api/v1/write"));
         writers.spawn(async move {
             let _ = rustls::crypto::ring::default_provider().install_default();
@@ -138,6 +142,9 @@ async fn by_remote_write(url: &str, data: &Arc<Data>) -> anyhow::Result<()> {
             let labels: Vec<Vec<Vec<u8>>> = hosts.iter().map(|host| labels(&data, *host)).collect();
             let (mut message, mut samples, mut values) = (Vec::new(), 0, Vec::new());
             for tick in 0..data.ticks {
+                if tick % TOGETHER_TICKS == 0 {
+                    together.wait().await;
+                }
                 for (host, labels) in hosts.iter().zip(&labels) {
                     data.fill(*host, tick, &mut values);
                     for (labels, value) in labels.iter().zip(&values).filter(|(_, value)| !is_stale(**value)) {

@@ -1,7 +1,6 @@
 //! The same queries to all three: answers compared, latencies, memory.
 //!
-//! A file of queries has a line each: name, seconds before the end (0: an instant query), step in seconds, expression,
-//! with tabs between; `#` begins a comment.
+//! A file of queries has a line each: name, `range` or `instant`, expression, with tabs between; `#` begins a comment.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,6 +18,10 @@ use crate::http::Api;
 const ROUNDS: usize = 5;
 /// Asked no more once all three have spent so long on a query.
 const QUERY_BUDGET: Duration = Duration::from_secs(12);
+/// Steps of a range.
+const STEPS: i64 = 240;
+/// Windows that queries have, in seconds and as they are written.
+const WINDOWS: [(i64, &str); 2] = [(60, "1m"), (300, "5m")];
 /// Answers are equal within this, relatively.
 const TOLERANCE: f64 = 1e-6;
 /// Queries named as the worst.
@@ -54,20 +57,34 @@ impl Outcome {
 
 type Answer = BTreeMap<BTreeMap<String, String>, BTreeMap<i64, f64>>;
 
-/// Reads a file of queries.
+/// Reads a file of queries. Those over a range are to look `range_secs` back.
 ///
 /// # Errors
 /// A line that is none.
-pub fn load(path: &Path) -> anyhow::Result<Vec<Query>> {
+pub fn load(path: &Path, range_secs: i64) -> anyhow::Result<Vec<Query>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     let read = |line: &str| {
-        let mut cells = line.splitn(4, '\t');
+        let mut cells = line.splitn(3, '\t');
         let mut next = || cells.next().with_context(|| format!("not a query: {line:?}"));
-        let (name, range_secs, step_secs) = (next()?.to_owned(), next()?.parse()?, next()?.parse()?);
-        Ok(Query { name, range_secs, step_secs, expr: next()?.to_owned() })
+        let (name, kind, expr) = (next()?.to_owned(), next()?, next()?);
+        let range_secs = match kind {
+            "range" => range_secs,
+            "instant" => 0,
+            other => anyhow::bail!("{name}: neither a range nor an instant: {other}"),
+        };
+        let step_secs = (range_secs / STEPS).max(1);
+        Ok(Query { name, range_secs, step_secs, expr: widened(expr, step_secs) })
     };
     lines.map(read).collect()
+}
+
+/// The expression with windows of at least a step.
+fn widened(expr: &str, step_secs: i64) -> String {
+    WINDOWS
+        .iter()
+        .filter(|(secs, _)| *secs < step_secs)
+        .fold(expr.to_owned(), |expr, (_, window)| expr.replace(&format!("[{window}]"), &format!("[{step_secs}s]")))
 }
 
 /// Asks all; adds to the report, and gives a table with each query.

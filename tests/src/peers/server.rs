@@ -258,7 +258,7 @@ impl Server {
             fs::write(self.dir.join("prometheus.yml"), "global: {scrape_interval: 1h}\n")?;
             let mut command = Command::new("prometheus");
             command.arg(format!("--config.file={}", self.dir.join("prometheus.yml").display()));
-            command.arg(format!("--storage.tsdb.path={}", data.display()));
+            command.arg(format!("--storage.tsdb.path={}", data.display())).arg("--storage.tsdb.retention.time=2y");
             command.arg(format!("--web.listen-address={}", self.http));
             command.args(["--web.enable-remote-write-receiver", "--web.enable-admin-api", "--log.level=warn"]);
             (command, "/-/ready")
