@@ -1,13 +1,14 @@
 //! What queries cost without network and HTTP: plays the capture as many hosts into a store, seals it, and evaluates.
 //!
-//! `cargo run --release -p pitwatch-collector --example queries -- [HOSTS] [SECONDS] [FILTER] [RUNS]`
+//! `cargo run --release -p pitwatch-collector --example queries -- [HOSTS] [SECONDS] [FILTER] [RUNS] [WINDOW]`
 //!
-//! The queries are those of the peers' benchmark (`tests/peers/queries.tsv`); of them those whose name contains FILTER.
+//! The queries are those of the peers' benchmark (`tests/peers/queries.tsv`); of them those whose name contains FILTER. WINDOW is the
+//! span of a block in seconds.
 //! A line a query: the quickest of RUNS, how long the source took to find series and to read them (of all threads
 //! together), series, samples. Times of stages are those of the quickest run.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pitwatch_collector::source::HistorySource;
 use pitwatch_disk::RealDisk;
@@ -30,10 +31,11 @@ fn main() {
     let (hosts, seconds) = (number(120), number(1900));
     let filter = args.next().unwrap_or_default();
     let runs = args.next().map_or(10, |text| text.parse().expect("a number"));
+    let window = args.next().map_or(7200, |text| text.parse().expect("a number"));
     let dir = tempfile::tempdir().expect("a directory");
-    let open = || History::open(Arc::new(RealDisk), dir.path(), Config::default()).expect("a store");
+    let config = Config { block_span: Duration::from_secs(window), ..Config::default() };
     let capture = Capture::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data"));
-    let (history, mut appender, _) = open();
+    let (history, mut appender, _) = History::open(Arc::new(RealDisk), dir.path(), config).expect("a store");
     let mut playing: Vec<_> = (0..hosts).map(|nth| Host::new(nth, &capture)).collect();
     for nth in 0..seconds {
         for host in &mut playing {

@@ -10,10 +10,10 @@ use rustc_hash::FxHashMap;
 
 use super::format::Lookup;
 
-/// Most bytes of timestamps that are kept: two hours at 1 s of 290 hosts.
-const TIMESTAMPS_BYTES_MAX: usize = 16 << 20;
-/// Most bytes of listings that are kept; one of 600 series has about 3 KB.
-const LISTINGS_BYTES_MAX: usize = 8 << 20;
+/// Most bytes of timestamps that are kept: two hours at 1 s of 580 hosts.
+const TIMESTAMPS_BYTES_MAX: usize = 32 << 20;
+/// Most bytes of listings that are kept; one of 600 series has about 6 KB, so that a day in twelve blocks of 450 hosts fits.
+const LISTINGS_BYTES_MAX: usize = 32 << 20;
 
 /// A chunk of a block: the block's number, and which of its chunks.
 type ChunkId = (u64, u32);
