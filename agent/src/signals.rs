@@ -11,7 +11,8 @@
 //! - sources of the vitals (1 s): `cpu`, `memory`, `numbers`, `pressure`, `disks`, `network`, `netstat`, `tracking`.
 //! - `apart`: a thread for a source that might hang.
 //! - slower sources: `filesystems` with its `prober`, `nfs`, `processes` with the watch list, `interfaces` and `bonds`, `sockets`,
-//!   `clock`, `sysfs`, `hwmon` and `raid`, `units` over `dbus`, `cgroups`, `facts` and `diskinfo`, `agent`.
+//!   `ipvs`, `clock`, `sysfs`, `hwmon`, `rapl` and `throttles`, `raid`, `btrfs`, `xfs` and `zfs`, `units` over `dbus`, `cgroups`,
+//!   `facts` and `diskinfo`, `agent`.
 //! - `notices`: what sources see happen.
 //!
 //! Names and labels are node_exporter's. What of its default metrics is absent, and why, stands in
@@ -23,6 +24,7 @@
 mod agent;
 mod apart;
 mod bonds;
+mod btrfs;
 mod cgroups;
 mod clock;
 mod cpu;
@@ -33,6 +35,7 @@ mod facts;
 mod filesystems;
 mod hwmon;
 mod interfaces;
+mod ipvs;
 mod memory;
 mod metric;
 mod netstat;
@@ -45,6 +48,7 @@ mod pressure;
 mod prober;
 mod processes;
 mod raid;
+mod rapl;
 #[cfg(test)]
 mod reference;
 mod sockets;
@@ -53,8 +57,11 @@ mod sysfs;
 mod table;
 #[cfg(test)]
 mod testing;
+mod throttles;
 mod tracking;
 mod units;
+mod xfs;
+mod zfs;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -78,7 +85,7 @@ use self::agent::{Agent, Counts};
 use self::apart::Apart;
 use self::notices::Notices;
 use self::processes::Processes;
-use self::source::{Buffer, Pass, Sink, Source};
+use self::source::{Buffer, Pass, Sink, Source, Together};
 
 /// How the host is looked at: cadences and limits of the config, roots of the files.
 #[derive(Clone, Debug, PartialEq)]
@@ -151,7 +158,7 @@ pub const FACTS: GroupId = 4;
 pub const AGENT: GroupId = 5;
 /// TCP's states and the sockets' queues.
 pub const SOCKETS: GroupId = 6;
-/// Sensors, the clock's discipline, RAID.
+/// Sensors, the clock's discipline, what drivers, RAID and filesystems count.
 pub const SENSORS: GroupId = 7;
 /// systemd's units and the services' control groups.
 pub const SERVICES: GroupId = 8;
@@ -172,7 +179,7 @@ pub struct Group {
 }
 
 /// Every metric that the agent can give, by the group that gives it.
-pub static REGISTRY: [(GroupId, &[Metric]); 48] = [
+pub static REGISTRY: [(GroupId, &[Metric]); 62] = [
     (VITALS, &cpu::METRICS),
     (VITALS, &memory::MEMINFO),
     (VITALS, &memory::VMSTAT),
@@ -193,10 +200,12 @@ pub static REGISTRY: [(GroupId, &[Metric]); 48] = [
     (PROCESSES, &processes::WATCH),
     (FILESYSTEMS, &filesystems::METRICS),
     (FILESYSTEMS, &nfs::METRICS),
+    (FILESYSTEMS, &nfs::server::METRICS),
     (INTERFACES, &interfaces::NUMBERS),
     (INTERFACES, &interfaces::TEXTS),
     (INTERFACES, &bonds::METRICS),
     (INTERFACES, &tracking::ARP),
+    (INTERFACES, &ipvs::METRICS),
     (SOCKETS, &sockets::METRICS),
     (SENSORS, &clock::TIMEX),
     (SENSORS, &clock::SOURCES),
@@ -204,11 +213,23 @@ pub static REGISTRY: [(GroupId, &[Metric]); 48] = [
     (SENSORS, &sysfs::THERMAL_ZONES),
     (SENSORS, &sysfs::COOLING_DEVICES),
     (SENSORS, &sysfs::FREQUENCIES),
+    (SENSORS, &throttles::METRICS),
+    (SENSORS, &rapl::METRICS),
     (SENSORS, &sysfs::POWER_SUPPLIES),
+    (SENSORS, &sysfs::POWER_SUPPLY_INFO),
     (SENSORS, &sysfs::MEMORY_ERRORS),
+    (SENSORS, &sysfs::MEMORY_ROW_ERRORS),
     (SENSORS, &sysfs::NVME_INFO),
     (SENSORS, &sysfs::SCSI_ERRORS),
+    (SENSORS, &sysfs::FC_INFO),
+    (SENSORS, &sysfs::FC_COUNTERS),
+    (SENSORS, &sysfs::INFINIBAND_INFO),
+    (SENSORS, &sysfs::INFINIBAND),
+    (SENSORS, &sysfs::TAPES),
     (SENSORS, &raid::METRICS),
+    (SENSORS, &btrfs::METRICS),
+    (SENSORS, &xfs::METRICS),
+    (SENSORS, &zfs::METRICS),
     (SERVICES, &units::METRICS),
     (SERVICES, &cgroups::METRICS),
     (FACTS, &facts::UNAME),
@@ -413,9 +434,11 @@ fn sources(config: &SignalsConfig, notices: &Notices) -> Vec<(GroupId, Box<dyn S
         (PROCESSES, Box::new(Apart::new(processes))),
         (FILESYSTEMS, Box::new(filesystems::Filesystems::new(proc, root, Arc::new(prober::statvfs)))),
         (FILESYSTEMS, Box::new(nfs::Nfs::new(proc))),
+        (FILESYSTEMS, Box::new(nfs::server::Nfsd::new(proc))),
         (INTERFACES, Box::new(Apart::new(interfaces::Interfaces::new(sys)))),
         (INTERFACES, Box::new(bonds::Bonds::new(sys))),
         (INTERFACES, Box::new(tracking::Arp::new(proc))),
+        (INTERFACES, Box::new(ipvs::Ipvs::new(proc))),
         (SOCKETS, Box::new(Apart::new(sockets::Sockets::new()))),
         (SENSORS, Box::new(clock::Timex::default())),
         (SENSORS, Box::new(clock::ClockSources::new(sys))),
@@ -426,13 +449,21 @@ fn sources(config: &SignalsConfig, notices: &Notices) -> Vec<(GroupId, Box<dyn S
         (FACTS, Box::new(facts::Uname::default())),
         (FACTS, Box::new(facts::Os::new(root))),
         (FACTS, Box::new(facts::Reboot::new(root))),
-        (FACTS, Box::new(facts::Selinux::new(sys))),
+        (FACTS, Box::new(facts::Selinux::new(sys, root))),
         (FACTS, Box::new(sysfs::Entries::new(sys, &sysfs::BOARD))),
         (FACTS, Box::new(diskinfo::DiskInfo::new(proc, root))),
         (FACTS, Box::new(clock::Zone::default())),
     ];
-    // One thread for all of them: they are the drivers' files, and most hosts have few.
-    sources.push((SENSORS, Box::new(Apart::new(sysfs::Classes::new(sys, &sysfs::SENSORS)))));
+    // One thread for all of them: they are the drivers' and filesystems' files, and most hosts have few.
+    let mut slow: Vec<Box<dyn Source>> = vec![
+        Box::new(throttles::Throttles::new(sys)),
+        Box::new(rapl::Rapl::new(sys)),
+        Box::new(btrfs::Btrfs::new(sys)),
+        Box::new(xfs::Xfs::new(sys)),
+        Box::new(zfs::Zfs::new(proc)),
+    ];
+    slow.extend(sysfs::sources(sys));
+    sources.push((SENSORS, Box::new(Apart::new(Together::new("sensors", slow)))));
     for layout in &numbers::LAYOUTS {
         sources.push((VITALS, Box::new(numbers::Numbers::new(proc, layout))));
     }

@@ -190,20 +190,28 @@ impl Source for Reboot {
 }
 
 /// What SELinux says of itself.
-pub(super) static SELINUX: [Metric; 2] = [
+pub(super) static SELINUX: [Metric; 3] = [
     Metric::gauge("node_selinux_enabled", "", "/sys/fs/selinux", "Whether SELinux is in the kernel and on."),
     Metric::gauge("node_selinux_current_mode", "", "/sys/fs/selinux", "1 if it enforces, 0 if it only reports."),
+    Metric::gauge(
+        "node_selinux_config_mode",
+        "",
+        "/etc/selinux/config",
+        "The same as the next boot will have it; -1 if off.",
+    ),
 ];
 
 /// Whether SELinux is on.
 pub(super) struct Selinux {
     enforce: PathBuf,
-    handles: [Handle; 2],
+    config: PathBuf,
+    handles: [Handle; SELINUX.len()],
 }
 
 impl Selinux {
-    pub(super) fn new(sys_root: &Path) -> Self {
-        Self { enforce: sys_root.join("fs/selinux/enforce"), handles: Default::default() }
+    pub(super) fn new(sys_root: &Path, root: &Path) -> Self {
+        let (enforce, config) = (sys_root.join("fs/selinux/enforce"), root.join("etc/selinux/config"));
+        Self { enforce, config, handles: Default::default() }
     }
 }
 
@@ -213,13 +221,27 @@ impl Source for Selinux {
     }
 
     fn gather(&mut self, pass: &mut Pass<'_>) -> Result<(), SourceError> {
-        let [enabled, mode] = &mut self.handles;
+        let [enabled, mode, configured] = &mut self.handles;
         let text = pass.buffer.read_small(&self.enforce);
         pass.sink.set(enabled, &SELINUX[0], &[], Some(f64::from(u8::from(text.is_some()))));
         if let Some(text) = text {
             pass.sink.set(mode, &SELINUX[1], &[], parse::count(text));
+            let text = pass.buffer.read_small(&self.config).unwrap_or_default();
+            let line = parse::lines(text).find_map(|line| parse::trim(line).strip_prefix(b"SELINUX="));
+            if let Some(word) = line {
+                pass.sink.set(configured, &SELINUX[2], &[], configured_mode(parse::trim(word)));
+            }
         }
         Ok(())
+    }
+}
+
+fn configured_mode(word: &[u8]) -> Option<f64> {
+    match word {
+        b"enforcing" => Some(1.0),
+        b"permissive" => Some(0.0),
+        b"disabled" => Some(-1.0),
+        _ => None,
     }
 }
 
@@ -274,14 +296,17 @@ mod tests {
 
     #[test]
     fn selinux_has_a_mode_only_where_it_is_on() {
-        let mut bench = Bench::new(|root| Box::new(Selinux::new(root)));
+        let mut bench = Bench::new(|root| Box::new(Selinux::new(root, root)));
         assert_eq!(bench.tick(), Ok(0));
         assert_eq!((bench.value("node_selinux_enabled"), bench.len()), (Some(0.0), 1));
         bench.file("fs/selinux/enforce", b"1");
+        bench.file("etc/selinux/config", b"# SELINUX=disabled\nSELINUX=permissive\nSELINUXTYPE=targeted\n");
         assert_eq!(bench.tick(), Ok(0));
         assert_eq!(bench.value("node_selinux_current_mode"), Some(1.0));
+        assert_eq!(bench.value("node_selinux_config_mode"), Some(0.0));
         bench.file("fs/selinux/enforce", b"maybe");
-        assert_eq!(bench.tick(), Ok(1));
+        bench.file("etc/selinux/config", b"SELINUX=off\n");
+        assert_eq!(bench.tick(), Ok(2));
     }
 
     #[test]

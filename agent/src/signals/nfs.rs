@@ -3,6 +3,8 @@
 //! `/proc/net/rpc/nfs` is there while the client is loaded. Each line is a word and its counters; the fields of a `proc` line
 //! are operations in the protocol's order, of which a newer kernel has more at the end: those without a name here are left out.
 
+pub(super) mod server;
+
 use std::path::Path;
 
 use super::metric::Metric;

@@ -16,7 +16,7 @@ use super::processes::{HOLD_PASSES, IDLE_EVERY_PASSES, TRACKED_PER_TOP};
 use super::*;
 
 /// node_exporter's default metrics that the agent does not give, by name or family, each with its reason.
-const ABSENT: [(&str, &str); 21] = [
+const ABSENT: [(&str, &str); 10] = [
     ("go_*", "of node_exporter's own process and runtime"),
     ("process_*", "of node_exporter's own process; see `pitwatch_agent_*`"),
     ("promhttp_*", "of node_exporter's own HTTP server"),
@@ -25,22 +25,17 @@ const ABSENT: [(&str, &str); 21] = [
     ("node_textfile_scrape_error", "see `pitwatch_agent_source_errors_total`"),
     ("node_network_speed_bytes", "given where the speed is known; node_exporter also gives -125000 for \"not known\""),
     (
-        "node_cpu_core_throttles_total",
-        "not gathered: of Intel's machines only; `node_thermal_zone_temp` and core frequencies are",
+        "node_bcache_*",
+        "not gathered: bcache says its sizes rounded to two digits; the IO of its devices is with `node_disk_*`",
     ),
-    ("node_cpu_package_throttles_total", "not gathered, as the one before"),
-    ("node_selinux_config_mode", "not gathered: what the file says, not what is in force"),
-    ("node_edac_csrow_*", "not gathered: by controller the errors are"),
-    ("node_rapl_*", "not gathered: readable for root only, for good reason (CVE-2020-8694)"),
-    ("node_bcache_*", "not gathered: bcache"),
-    ("node_btrfs_*", "not gathered: needs root; space is with `node_filesystem_*`"),
-    ("node_fibrechannel_*", "not gathered: storage network adapters"),
-    ("node_infiniband_*", "not gathered: InfiniBand adapters"),
-    ("node_ipvs_*", "not gathered: the kernel's load balancer"),
-    ("node_nfsd_*", "not gathered: of hosts that serve NFS; the client's `node_nfs_*` are"),
-    ("node_tape_*", "not gathered: tape drives"),
-    ("node_zfs_*", "not gathered: ZFS' internals; space and IO are"),
-    ("node_xfs_*", "not gathered: XFS' internals; space and IO are"),
+    (
+        "node_btrfs_device_unused_bytes",
+        "not gathered: needs root and a call into the filesystem; `node_btrfs_size_bytes` and `node_btrfs_device_size_bytes` say it in sum",
+    ),
+    (
+        "node_btrfs_device_errors_total",
+        "by the device's number: `pitwatch_btrfs_device_errors_total`; node_exporter needs root for it",
+    ),
 ];
 
 const PAGE_HEAD: &str = "\

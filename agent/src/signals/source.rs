@@ -1,5 +1,6 @@
 //! What every source of signals is made of: the trait, one gathering's context, files held open, entries kept by key.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -17,6 +18,8 @@ const BUFFER_BYTES: usize = 16 * 1024;
 const KEYS_MAX: usize = 10_000;
 /// Ticks until a file that was absent is looked for again.
 const ABSENT_RETRY_TICKS: u32 = 60;
+/// The same for a directory: those are of the slower cadences.
+const ABSENT_DIRECTORY_RETRY_TICKS: u32 = 6;
 
 /// The instant of a gathering, passed in so that tests own time.
 #[derive(Clone, Copy, Debug)]
@@ -234,6 +237,120 @@ impl HeldFile {
     }
 }
 
+/// A directory of /proc or /sys that is there only on hosts that have what it is about.
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    absent_ticks: u32,
+}
+
+impl Directory {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, absent_ticks: 0 }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The names in it, in their order. Absent: none, and it is looked for again only after a while.
+    pub(super) fn names(&mut self) -> Result<Vec<OsString>, SourceError> {
+        if self.absent_ticks > 0 {
+            self.absent_ticks -= 1;
+            return Ok(Vec::new());
+        }
+        match std::fs::read_dir(&self.path) {
+            Ok(listing) => Ok(sorted(listing)),
+            Err(error) if says_nothing(&error) => {
+                self.absent_ticks = ABSENT_DIRECTORY_RETRY_TICKS;
+                Ok(Vec::new())
+            }
+            Err(source) => Err(SourceError::Read { path: self.path.clone(), source }),
+        }
+    }
+}
+
+/// The names in a directory, in their order; none if it is absent or not for this user.
+pub(super) fn names_in(dir: &Path) -> Vec<OsString> {
+    std::fs::read_dir(dir).map(sorted).unwrap_or_default()
+}
+
+fn sorted(listing: std::fs::ReadDir) -> Vec<OsString> {
+    let mut names: Vec<_> = listing.flatten().take(KEYS_MAX).map(|entry| entry.file_name()).collect();
+    names.sort_unstable();
+    names
+}
+
+/// Series of a source that learns only from its files which there are. A value costs a key, so it is for slower cadences.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    handles: Keyed<Handle>,
+    key: Vec<u8>,
+}
+
+impl Found {
+    /// Begins a pass.
+    pub(super) fn begin(&mut self) {
+        self.handles.begin();
+    }
+
+    /// Sets a value, or counts a malformed field when there is none. What is set twice in a pass has the later value.
+    pub(super) fn set(&mut self, sink: &mut Sink<'_>, metric: &Metric, labels: &[(&str, &str)], value: Option<f64>) {
+        self.set_named(sink, metric, metric.name, labels, value);
+    }
+
+    /// As [`Found::set`] for a member of a family, under its own name.
+    pub(super) fn set_named(
+        &mut self,
+        sink: &mut Sink<'_>,
+        metric: &Metric,
+        name: &str,
+        labels: &[(&str, &str)],
+        value: Option<f64>,
+    ) {
+        self.key.clear();
+        for part in [name].into_iter().chain(labels.iter().map(|(_, value)| *value)) {
+            self.key.extend_from_slice(part.as_bytes());
+            self.key.push(0);
+        }
+        match self.handles.entry(&self.key, |_| Handle::default()) {
+            Some(handle) => sink.set_named(handle, metric, name, labels, value),
+            None => sink.malformed += 1,
+        }
+    }
+
+    /// Ends a pass.
+    pub(super) fn end(&mut self) {
+        self.handles.end();
+    }
+}
+
+/// Sources of one group read one after the other, to share a thread.
+pub(super) struct Together {
+    name: &'static str,
+    sources: Vec<Box<dyn Source>>,
+}
+
+impl Together {
+    pub(super) fn new(name: &'static str, sources: Vec<Box<dyn Source>>) -> Self {
+        Self { name, sources }
+    }
+}
+
+impl Source for Together {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The first failure is the answer; the others are gathered nonetheless.
+    fn gather(&mut self, pass: &mut Pass<'_>) -> Result<(), SourceError> {
+        self.sources.iter_mut().fold(Ok(()), |outcome, source| {
+            let own = source.gather(pass);
+            outcome.and(own)
+        })
+    }
+}
+
 /// Entries by a key of the kernel's, found by position as long as the order stays what it was.
 ///
 /// The kernel lists disks, interfaces and fields in the same order tick after tick, so that the entry wanted is
@@ -363,6 +480,21 @@ mod tests {
         assert!(text.len() < FILE_MAX_BYTES && text.ends_with(b"\n"));
         let (text, _) = read(&mut HeldFile::required("/dev/zero".into()));
         assert_eq!(text.unwrap().unwrap(), b"", "no line ended before the limit");
+    }
+
+    #[test]
+    fn a_directory_that_is_absent_is_looked_for_again_after_a_while() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut directory = Directory::new(dir.path().join("d"));
+        assert!(directory.names().unwrap().is_empty());
+        for name in ["b", "a"] {
+            std::fs::create_dir_all(dir.path().join("d").join(name)).unwrap();
+        }
+        for _ in 0..ABSENT_DIRECTORY_RETRY_TICKS {
+            assert!(directory.names().unwrap().is_empty());
+        }
+        assert_eq!(directory.names().unwrap(), ["a", "b"]);
+        assert_eq!(names_in(&dir.path().join("d")), ["a", "b"]);
     }
 
     proptest! {

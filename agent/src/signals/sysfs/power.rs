@@ -1,0 +1,170 @@
+//! The class of power supplies: mains and batteries. Most servers have none that the kernel sees.
+
+use super::super::metric::Metric;
+use super::{CLASS, Class};
+
+const POWER: &str = "/sys/class/power_supply/*";
+
+const fn supply(name: &'static str, unit: &'static str, help: &'static str) -> Metric {
+    Metric::gauge(name, unit, POWER, help).by(&["power_supply"])
+}
+
+/// What a supply measures and can be.
+pub(in super::super) static POWER_SUPPLIES: [Metric; FILES.len()] = [
+    supply("node_power_supply_authentic", "", "Whether a battery is its maker's own."),
+    supply("node_power_supply_calibrate", "", "Whether a battery is being calibrated."),
+    supply("node_power_supply_capacity", "percent", "Charge of a battery."),
+    supply("node_power_supply_capacity_alert_max", "percent", "Charge above which the supply warns."),
+    supply("node_power_supply_capacity_alert_min", "percent", "Charge below which the supply warns."),
+    supply("node_power_supply_cyclecount", "cycles", "Charge cycles of a battery."),
+    supply("node_power_supply_online", "", "Whether a supply gives power."),
+    supply("node_power_supply_present", "", "Whether a battery is there."),
+    supply("node_power_supply_time_to_empty_seconds", "seconds", "How long a battery will last."),
+    supply("node_power_supply_time_to_full_seconds", "seconds", "How long until a battery is full."),
+    supply("node_power_supply_current_boot", "amperes", "Current at the boot."),
+    supply("node_power_supply_current_max", "amperes", "Highest current."),
+    supply("node_power_supply_current_ampere", "amperes", "Current of a supply."),
+    supply("node_power_supply_energy_empty", "watt hours", "Energy in a battery that counts as empty."),
+    supply("node_power_supply_energy_empty_design", "watt hours", "The same, as designed."),
+    supply("node_power_supply_energy_full", "watt hours", "Energy in a full battery."),
+    supply("node_power_supply_energy_full_design", "watt hours", "The same, as designed."),
+    supply("node_power_supply_energy_watthour", "watt hours", "Energy in a battery."),
+    supply("node_power_supply_voltage_boot", "volts", "Voltage at the boot."),
+    supply("node_power_supply_voltage_max", "volts", "Highest voltage."),
+    supply("node_power_supply_voltage_max_design", "volts", "The same, as designed."),
+    supply("node_power_supply_voltage_min", "volts", "Lowest voltage."),
+    supply("node_power_supply_voltage_min_design", "volts", "The same, as designed."),
+    supply("node_power_supply_voltage_volt", "volts", "Voltage of a supply."),
+    supply("node_power_supply_voltage_ocv", "volts", "Voltage of a battery without load."),
+    supply(
+        "node_power_supply_charge_control_limit",
+        "",
+        "How far charging is limited, as a step of the driver's in millionths.",
+    ),
+    supply("node_power_supply_charge_control_limit_max", "", "The last of those steps."),
+    supply("node_power_supply_charge_counter", "ampere hours", "Charge that went through a battery."),
+    supply("node_power_supply_charge_empty", "ampere hours", "Charge of a battery that counts as empty."),
+    supply("node_power_supply_charge_empty_design", "ampere hours", "The same, as designed."),
+    supply("node_power_supply_charge_full", "ampere hours", "Charge of a full battery."),
+    supply("node_power_supply_charge_full_design", "ampere hours", "The same, as designed."),
+    supply("node_power_supply_charge_ampere", "ampere hours", "Charge in a battery."),
+    supply("node_power_supply_charge_term_current", "amperes", "Current at which charging ends."),
+    supply("node_power_supply_constant_charge_current", "amperes", "Current of charging."),
+    supply("node_power_supply_constant_charge_current_max", "amperes", "Highest current of charging."),
+    supply("node_power_supply_constant_charge_voltage", "volts", "Voltage of charging."),
+    supply("node_power_supply_constant_charge_voltage_max", "volts", "Highest voltage of charging."),
+    supply("node_power_supply_precharge_current", "amperes", "Current of charging an empty battery."),
+    supply("node_power_supply_input_current_limit", "amperes", "Highest current taken from the mains."),
+    supply("node_power_supply_power_watt", "watts", "Power that a supply gives."),
+    supply("node_power_supply_temp_celsius", "degrees Celsius", "Temperature of a supply."),
+    supply("node_power_supply_temp_alert_max_celsius", "degrees Celsius", "Temperature above which it warns."),
+    supply("node_power_supply_temp_alert_min_celsius", "degrees Celsius", "Temperature below which it warns."),
+    supply("node_power_supply_temp_ambient_celsius", "degrees Celsius", "Temperature around it."),
+    supply("node_power_supply_temp_ambient_max_celsius", "degrees Celsius", "Highest temperature around it."),
+    supply("node_power_supply_temp_ambient_min_celsius", "degrees Celsius", "Lowest temperature around it."),
+    supply("node_power_supply_temp_max_celsius", "degrees Celsius", "Highest temperature that it may have."),
+    supply("node_power_supply_temp_min_celsius", "degrees Celsius", "Lowest temperature that it may have."),
+];
+
+/// In the order of [`POWER_SUPPLIES`]; the kernel counts in millionths, and in tenths of a degree.
+const FILES: [(&str, f64); 49] = [
+    ("authentic", 1.0),
+    ("calibrate", 1.0),
+    ("capacity", 1.0),
+    ("capacity_alert_max", 1.0),
+    ("capacity_alert_min", 1.0),
+    ("cycle_count", 1.0),
+    ("online", 1.0),
+    ("present", 1.0),
+    ("time_to_empty_now", 1.0),
+    ("time_to_full_now", 1.0),
+    ("current_boot", 1e6),
+    ("current_max", 1e6),
+    ("current_now", 1e6),
+    ("energy_empty", 1e6),
+    ("energy_empty_design", 1e6),
+    ("energy_full", 1e6),
+    ("energy_full_design", 1e6),
+    ("energy_now", 1e6),
+    ("voltage_boot", 1e6),
+    ("voltage_max", 1e6),
+    ("voltage_max_design", 1e6),
+    ("voltage_min", 1e6),
+    ("voltage_min_design", 1e6),
+    ("voltage_now", 1e6),
+    ("voltage_ocv", 1e6),
+    ("charge_control_limit", 1e6),
+    ("charge_control_limit_max", 1e6),
+    ("charge_counter", 1e6),
+    ("charge_empty", 1e6),
+    ("charge_empty_design", 1e6),
+    ("charge_full", 1e6),
+    ("charge_full_design", 1e6),
+    ("charge_now", 1e6),
+    ("charge_term_current", 1e6),
+    ("constant_charge_current", 1e6),
+    ("constant_charge_current_max", 1e6),
+    ("constant_charge_voltage", 1e6),
+    ("constant_charge_voltage_max", 1e6),
+    ("precharge_current", 1e6),
+    ("input_current_limit", 1e6),
+    ("power_now", 1e6),
+    ("temp", 10.0),
+    ("temp_alert_max", 10.0),
+    ("temp_alert_min", 10.0),
+    ("temp_ambient", 10.0),
+    ("temp_ambient_max", 10.0),
+    ("temp_ambient_min", 10.0),
+    ("temp_max", 10.0),
+    ("temp_min", 10.0),
+];
+
+/// What a supply says of itself.
+pub(in super::super) static POWER_SUPPLY_INFO: [Metric; 1] =
+    [Metric::gauge("node_power_supply_info", "", POWER, "A power supply; always 1.").by(&[
+        "capacity_level",
+        "charge_type",
+        "health",
+        "manufacturer",
+        "model_name",
+        "power_supply",
+        "scope",
+        "serial_number",
+        "status",
+        "technology",
+        "type",
+        "usb_type",
+    ])];
+
+/// The classes.
+pub(super) static CLASSES: [Class; 2] = [
+    Class {
+        name: "power_supplies",
+        dir: "class/power_supply",
+        label: "power_supply",
+        numbers: &FILES,
+        metrics: &POWER_SUPPLIES,
+        ..CLASS
+    },
+    Class {
+        name: "power_supply_info",
+        dir: "class/power_supply",
+        label: "power_supply",
+        texts: &[
+            ("capacity_level", "capacity_level"),
+            ("charge_type", "charge_type"),
+            ("health", "health"),
+            ("manufacturer", "manufacturer"),
+            ("model_name", "model_name"),
+            ("scope", "scope"),
+            ("serial_number", "serial_number"),
+            ("status", "status"),
+            ("technology", "technology"),
+            ("type", "type"),
+            ("usb_type", "usb_type"),
+        ],
+        numbers: &[("", 1.0)],
+        metrics: &POWER_SUPPLY_INFO,
+        ..CLASS
+    },
+];
