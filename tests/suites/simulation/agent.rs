@@ -1,7 +1,8 @@
-//! An agent: its disk, its process while it lives, and all that it ever sent, as the checker remembers it.
+//! An agent's lane: its disk, its process while it lives, and all that it ever sent, as the checker remembers it.
 //!
 //! What a process does is `run.rs` of the agent in small: ticks into the lane, frames to the spool when they have waited,
-//! an epoch that is durable before it is used.
+//! an epoch that is durable before it is used. The two lanes of a host have each a process, a disk and connections here, to
+//! fail apart; at the collector they are lanes of one source. A tick of the events lane is an event.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -9,13 +10,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fastrand::Rng;
+use pitwatch_agent::events::{EventKind, EventsLane, Happening};
 use pitwatch_agent::lane::{MetricsLane, Queue as _, Schema, SchemaChange};
 use pitwatch_agent::spool::Spool;
 use pitwatch_disk::{Disk, SimDisk};
 use pitwatch_history::SourceName;
 use pitwatch_shared::codec::{GroupId, SeriesDef, Slot};
 use pitwatch_shared::delivery::{Backlog, Sender};
-use pitwatch_shared::model::{INSTANCE, Labels, METRIC_NAME, Mark, MetricType};
+use pitwatch_shared::model::{INSTANCE, Labels, Lane, METRIC_NAME, Mark, MetricType};
 
 use crate::coverage::Coverage;
 use crate::plan::Plan;
@@ -34,17 +36,38 @@ const SERIES_PER_GROUP: u32 = 7;
 pub(crate) struct Tick {
     pub(crate) ts_ms: i64,
     pub(crate) group: GroupId,
-    /// Stamped labels and value bits of all series of the group.
-    pub(crate) samples: Vec<(Labels, u64)>,
+    pub(crate) content: Content,
     /// An ack said that it is durable.
     pub(crate) acked: bool,
     /// It was in memory only when its process died.
     pub(crate) died: bool,
 }
 
+/// What a tick brings.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// Stamped labels and value bits of all series of the group.
+    Samples(Vec<(Labels, u64)>),
+    /// An event's kind and summary.
+    Event(EventKind, String),
+}
+
+impl Content {
+    /// How many things the store has of it.
+    pub(crate) fn parts(&self) -> usize {
+        match self {
+            Self::Samples(samples) => samples.len(),
+            Self::Event(..) => 1,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Agent {
+    /// For those who read what happens.
     pub(crate) name: String,
+    pub(crate) host: String,
+    pub(crate) lane: Lane,
     pub(crate) source: SourceName,
     pub(crate) disk: SimDisk,
     pub(crate) process: Option<Process>,
@@ -67,20 +90,39 @@ pub(crate) struct Agent {
 
 #[derive(Debug)]
 pub(crate) struct Process {
-    pub(crate) lane: MetricsLane<Spool>,
+    pub(crate) lane: Queued,
     epoch: u64,
     /// The last number given in the epoch.
     seq: u64,
     expired_ms: i64,
 }
 
+/// A lane of either kind.
+#[derive(Debug)]
+pub(crate) enum Queued {
+    Metrics(MetricsLane<Spool>),
+    Events(EventsLane<Spool>),
+}
+
+impl Queued {
+    pub(crate) fn sender(&mut self) -> &mut Sender<Spool> {
+        match self {
+            Self::Metrics(lane) => lane.sender(),
+            Self::Events(lane) => lane.sender(),
+        }
+    }
+}
+
 impl Agent {
-    pub(crate) fn new(index: usize, seed: u64, plan: &Plan) -> Self {
-        let name = format!("host-{index}");
+    /// The lane of the host `number` that is the run's agent `index`.
+    pub(crate) fn new(index: usize, number: usize, lane: Lane, seed: u64, plan: &Plan) -> Self {
+        let host = format!("host-{number}");
         Self {
-            source: SourceName::agent(&name),
-            tables: Tables::new(index, &name, plan),
-            name,
+            source: SourceName::agent(&host),
+            tables: Tables::new(index, &host, plan),
+            name: if lane == Lane::Events { format!("{host}'s events") } else { host.clone() },
+            host,
+            lane,
             disk: SimDisk::new(seed ^ (index as u64 + 1) << 32),
             process: None,
             ticks: Vec::new(),
@@ -107,12 +149,12 @@ impl Agent {
         let epoch = self.stored_epoch.map_or(self.wiped * 1_000, |stored| stored + 1).max(spool.next_epoch());
         self.stored_epoch = Some(epoch);
         self.tables.take_all_changes();
-        self.process = Some(Process {
-            lane: MetricsLane::new(Sender::new(epoch, plan.sender, spool)),
-            epoch,
-            seq: 0,
-            expired_ms: i64::MIN,
-        });
+        let sender = Sender::new(epoch, plan.sender, spool);
+        let lane = match self.lane {
+            Lane::Events => Queued::Events(EventsLane::new(sender)),
+            _ => Queued::Metrics(MetricsLane::new(sender)),
+        };
+        self.process = Some(Process { lane, epoch, seq: 0, expired_ms: i64::MIN });
         true
     }
 
@@ -148,25 +190,44 @@ impl Agent {
         self.wiped > 0
     }
 
-    /// Queues a tick of a group.
+    /// Queues a tick of a group; the events lane has one.
     pub(crate) fn tick(&mut self, now_ms: i64, group: GroupId) -> Result<(), String> {
         let Some(process) = &mut self.process else { return Ok(()) };
+        if self.lane == Lane::Events && group > 0 {
+            return Ok(());
+        }
         let mut ts_ms = now_ms + self.clock_skew_ms;
         while !self.used_ts.insert(ts_ms) {
             ts_ms += 1;
         }
-        let change = if process.lane.sender().wants_chain() {
-            self.tables.take_all_changes();
-            None
-        } else {
-            self.tables.take_changes(group)
-        };
-        let (values, samples) = self.tables.values(group, self.ticks.len() as u64);
         let before = process.lane.sender().stats().queued;
-        let ticked = process.lane.tick(ts_ms, group, change, &values, &self.tables);
-        ticked.map_err(|error| format!("{}: a tick cannot be encoded: {error}", self.name))?;
+        let number = self.ticks.len();
+        let content = match &mut process.lane {
+            Queued::Metrics(lane) => {
+                let change = if lane.sender().wants_chain() {
+                    self.tables.take_all_changes();
+                    None
+                } else {
+                    self.tables.take_changes(group)
+                };
+                let (values, samples) = self.tables.values(group, number as u64);
+                let ticked = lane.tick(ts_ms, group, change, &values, &self.tables);
+                ticked.map_err(|error| format!("{}: a tick cannot be encoded: {error}", self.name))?;
+                Content::Samples(samples)
+            }
+            Queued::Events(lane) => {
+                let kind = EventKind::ALL[number % EventKind::ALL.len()];
+                let summary = format!("event {number} of {}", self.host);
+                lane.report(ts_ms, &Happening::new(kind, ts_ms, &*summary).with("number", number.to_string()));
+                Content::Event(kind, summary)
+            }
+        };
         let queued = process.lane.sender().stats().queued - before;
-        self.ticks.push(Tick { ts_ms, group, samples, acked: false, died: false });
+        if queued == 0 {
+            // Events beyond the lane's rate are none.
+            return Ok(());
+        }
+        self.ticks.push(Tick { ts_ms, group, content, acked: false, died: false });
         for left in (0..queued).rev() {
             process.seq += 1;
             let mark = Mark { epoch: process.epoch, seq: process.seq };

@@ -37,10 +37,14 @@ pub(crate) struct Process {
     pub(crate) sealing: Option<Job>,
 }
 
+/// What is durable of a lane.
+pub(crate) type Ack = (SourceName, Lane, Mark);
+
 #[derive(Debug)]
 pub(crate) struct Arrived {
     pub(crate) agent: usize,
     pub(crate) source: SourceName,
+    pub(crate) lane: Lane,
     pub(crate) session: u64,
     pub(crate) mark: Mark,
     pub(crate) payload: Bytes,
@@ -93,20 +97,20 @@ impl Process {
     }
 
     /// A connection said hello. Hellos of two connections may come in either order.
-    pub(crate) fn open(&mut self, agent: usize, source: &SourceName, session: u64) -> Resume {
+    pub(crate) fn open(&mut self, agent: usize, source: &SourceName, lane: Lane, session: u64) -> Resume {
         let current = self.current.entry(agent).or_default();
         *current = session.max(*current);
-        self.core.open(source, Lane::Metrics, session)
+        self.core.open(source, lane, session)
     }
 
-    /// The last mark of a source that is durable.
-    pub(crate) fn durable(&mut self, source: &SourceName) -> Option<Mark> {
-        self.core.appender().mark(source, Lane::Metrics)
+    /// The last mark of a lane that is durable.
+    pub(crate) fn durable(&mut self, source: &SourceName, lane: Lane) -> Option<Mark> {
+        self.core.appender().mark(source, lane)
     }
 
     /// Takes a frame; acks that came of it, if it had to commit first. A fault of the sender is a violation: the
     /// senders here have none.
-    pub(crate) fn frame(&mut self, frame: Arrived, coverage: &mut Coverage) -> Result<Vec<(SourceName, Mark)>, String> {
+    pub(crate) fn frame(&mut self, frame: Arrived, coverage: &mut Coverage) -> Result<Vec<Ack>, String> {
         if self.stalled {
             self.waiting.push_back(frame);
             return Ok(Vec::new());
@@ -121,7 +125,7 @@ impl Process {
 
     /// Whether the store had room for the frame.
     fn take(&mut self, frame: &Arrived, coverage: &mut Coverage) -> Result<bool, String> {
-        match self.core.frame(&frame.source, frame.session, Lane::Metrics, frame.mark, &frame.payload) {
+        match self.core.frame(&frame.source, frame.session, frame.lane, frame.mark, &frame.payload) {
             Ok(Some(_)) => Ok(true),
             Ok(None) => {
                 let current = self.current.get(&frame.agent) == Some(&frame.session);
@@ -136,11 +140,11 @@ impl Process {
     }
 
     /// Commits, then takes what waited; gives the acks.
-    pub(crate) fn commit(&mut self, coverage: &mut Coverage) -> Result<Vec<(SourceName, Mark)>, String> {
+    pub(crate) fn commit(&mut self, coverage: &mut Coverage) -> Result<Vec<Ack>, String> {
         let mut acks = Vec::new();
         loop {
             match self.core.commit() {
-                Ok(more) => acks.extend(more.into_iter().map(|(source, _, mark)| (source, mark))),
+                Ok(more) => acks.extend(more),
                 Err(_) => {
                     self.stalled = true;
                     coverage.commits_refused += 1;

@@ -25,10 +25,14 @@ macro_rules! coverage {
 }
 
 coverage! {
-    /// Ticks queued.
+    /// Ticks queued, events among them.
     ticks,
-    /// Ticks found in the store at the end.
+    /// Events queued.
+    events,
+    /// Ticks found in the store at the end, events among them.
     stored,
+    /// Events found in the store at the end.
+    events_stored,
     /// Ticks that are not there, all of them accounted for.
     missing,
     /// Frames that senders and spools counted as dropped.

@@ -2,7 +2,6 @@
 
 use crate::link::Link;
 use crate::world::World;
-use pitwatch_agent::lane::Queue as _;
 
 /// Rounds that the healing may take; it takes a few hundred at most.
 const HEALING_ROUNDS: u32 = 4_000;

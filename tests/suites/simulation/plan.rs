@@ -40,6 +40,8 @@ pub(crate) struct Rates {
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) agents: usize,
+    /// Of the agents, those whose events lane takes part: the first ones.
+    pub(crate) with_events: usize,
     pub(crate) groups: usize,
     pub(crate) steps: u32,
     pub(crate) step_ms: i64,
@@ -59,8 +61,10 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn new(rng: &mut Rng) -> Self {
         let fat = rng.u32(..100) == 0;
+        let agents = rng.usize(1..=3);
         Self {
-            agents: rng.usize(1..=3),
+            agents,
+            with_events: rng.usize(0..=agents),
             groups: rng.usize(1..=3),
             steps: rng.u32(60..=260),
             step_ms: [100, 400, 1_500][rng.usize(..3)],

@@ -1,14 +1,12 @@
 //! A run: time, the agents, the collector and the network between them, one step after another.
 
 use fastrand::Rng;
-use pitwatch_agent::lane::Queue as _;
 use pitwatch_agent::spool::SEGMENT_BYTES;
-use pitwatch_history::SourceName;
 use pitwatch_shared::delivery::Backlog;
-use pitwatch_shared::model::Mark;
+use pitwatch_shared::model::Lane;
 
 use crate::agent::Agent;
-use crate::collector::{Arrived, Collector};
+use crate::collector::{Ack, Arrived, Collector};
 use crate::coverage::Coverage;
 use crate::link::{Down, Link, Up};
 use crate::plan::Plan;
@@ -33,8 +31,10 @@ impl World {
     pub(crate) fn new(seed: u64, loud: bool) -> Self {
         let mut rng = Rng::with_seed(seed);
         let plan = Plan::new(&mut rng);
+        let metrics = (0..plan.agents).map(|host| (host, Lane::Metrics));
+        let lanes = metrics.chain((0..plan.with_events).map(|host| (host, Lane::Events)));
         let mut world = Self {
-            agents: (0..plan.agents).map(|index| Agent::new(index, seed, &plan)).collect(),
+            agents: lanes.enumerate().map(|(index, (host, lane))| Agent::new(index, host, lane, seed, &plan)).collect(),
             collector: Collector::new(!seed),
             now_ms: BEGIN_MS,
             links: Vec::new(),
@@ -112,8 +112,12 @@ impl World {
     pub(crate) fn tick(&mut self, agent: usize, group: u16) -> Result<(), String> {
         let before = self.agents[agent].ticks.len();
         self.agents[agent].tick(self.now_ms, group)?;
-        self.coverage.ticks += (self.agents[agent].ticks.len() - before) as u64;
-        if self.agents[agent].process.is_some() {
+        let ticked = (self.agents[agent].ticks.len() - before) as u64;
+        self.coverage.ticks += ticked;
+        if self.agents[agent].lane == Lane::Events {
+            self.coverage.events += ticked;
+        }
+        if ticked > 0 {
             self.say(|world| {
                 let agent = &world.agents[agent];
                 format!("{}: tick {before} of group {group} is {:?}", agent.name, agent.last_mark())
@@ -218,7 +222,7 @@ impl World {
             return Ok(());
         };
         let agent = link.agent;
-        let source = &self.agents[agent].source;
+        let (source, lane) = (&self.agents[agent].source, self.agents[agent].lane);
         match message {
             Up::Connect => {
                 let session = process.admit();
@@ -227,7 +231,7 @@ impl World {
             }
             Up::Hello => {
                 let Some(session) = link.session else { return Ok(()) };
-                let resume = process.open(agent, source, session);
+                let resume = process.open(agent, source, lane, session);
                 let due_ms = self.due_ms();
                 let link = &mut self.links[at];
                 link.down.send(due_ms, Down::Welcome(resume));
@@ -241,7 +245,7 @@ impl World {
                 while let Some((mark, payload)) = self.links[at].reader.next_frame().map_err(|e| e.to_string())? {
                     self.say(|_| format!("collector: {mark:?} arrives on {id}"));
                     let Some(process) = &mut self.collector.process else { break };
-                    let frame = Arrived { agent, source: source.clone(), session, mark, payload };
+                    let frame = Arrived { agent, source: source.clone(), lane, session, mark, payload };
                     let acks = process.frame(frame, &mut self.coverage)?;
                     self.acknowledge(&acks);
                 }
@@ -293,11 +297,12 @@ impl World {
     }
 
     /// Sends acks over the agents' newest connections; now and then the collector's power goes right after.
-    pub(crate) fn acknowledge(&mut self, acks: &[(SourceName, Mark)]) {
+    pub(crate) fn acknowledge(&mut self, acks: &[Ack]) {
         let Some(process) = &self.collector.process else { return };
         let mut sent = 0;
-        for (source, mark) in acks {
-            let Some(agent) = self.agents.iter().position(|agent| agent.source == *source) else { continue };
+        for (source, lane, mark) in acks {
+            let of = |agent: &Agent| agent.source == *source && agent.lane == *lane;
+            let Some(agent) = self.agents.iter().position(of) else { continue };
             let session = process.current.get(&agent);
             let due_ms = self.now_ms + self.rng.i64(0..=self.plan.delay_ms);
             let mut links = self.links.iter_mut();
@@ -362,7 +367,7 @@ impl World {
         self.reap_collector();
         let Some(process) = &mut self.collector.process else { return Ok(()) };
         for agent in &self.agents {
-            let durable = process.durable(&agent.source);
+            let durable = process.durable(&agent.source, agent.lane);
             if durable < agent.acked {
                 let name = &agent.name;
                 return Err(format!(
