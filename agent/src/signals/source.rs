@@ -344,10 +344,12 @@ impl Source for Together {
 
     /// The first failure is the answer; the others are gathered nonetheless.
     fn gather(&mut self, pass: &mut Pass<'_>) -> Result<(), SourceError> {
-        self.sources.iter_mut().fold(Ok(()), |outcome, source| {
+        let mut outcome = Ok(());
+        for source in &mut self.sources {
             let own = source.gather(pass);
-            outcome.and(own)
-        })
+            outcome = outcome.and(own);
+        }
+        outcome
     }
 }
 
