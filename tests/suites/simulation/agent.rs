@@ -100,8 +100,8 @@ pub(crate) struct Process {
 /// A lane of either kind.
 #[derive(Debug)]
 pub(crate) enum Queued {
-    Metrics(MetricsLane<Spool>),
-    Events(EventsLane<Spool>),
+    Metrics(Box<MetricsLane<Spool>>),
+    Events(Box<EventsLane<Spool>>),
 }
 
 impl Queued {
@@ -151,8 +151,8 @@ impl Agent {
         self.tables.take_all_changes();
         let sender = Sender::new(epoch, plan.sender, spool);
         let lane = match self.lane {
-            Lane::Events => Queued::Events(EventsLane::new(sender)),
-            _ => Queued::Metrics(MetricsLane::new(sender)),
+            Lane::Events => Queued::Events(Box::new(EventsLane::new(sender))),
+            _ => Queued::Metrics(Box::new(MetricsLane::new(sender))),
         };
         self.process = Some(Process { lane, epoch, seq: 0, expired_ms: i64::MIN });
         true
