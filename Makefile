@@ -7,7 +7,7 @@ FEATURES := --features pitwatch-collector/sled
 UI := collector/ui
 UI_SOURCES := $(shell git ls-files $(UI) 2>/dev/null || find $(UI)/src -type f)
 PACKAGES := chromium fonts-dejavu-core prometheus prometheus-alertmanager prometheus-node-exporter victoria-metrics strace iproute2 \
-	python3-venv python3-aiosmtpd dbus e2fsprogs mount util-linux
+	python3-venv python3-aiosmtpd dbus e2fsprogs xfsprogs btrfs-progs mount util-linux
 # From PyPI, into target/.
 SCHEMATHESIS := schemathesis==4.32.5
 
@@ -69,6 +69,9 @@ lint: ## format, clippy and documentation, warnings refused
 
 deny: ## licences, duplicate and banned crates; advisories where their database can be reached
 	$(CARGO) deny check bans licenses sources
+
+fuzz: ## every fuzz target for a minute (PITWATCH_FUZZ_SECONDS=3600 for an hour); tests/fuzz/README.md
+	tests/fuzz/run.sh
 
 mutants: ## plants bugs in a copy and expects the simulation to catch each
 	tests/mutants/run.sh

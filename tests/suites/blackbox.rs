@@ -3,6 +3,7 @@
 //! - `support`: waiting, gaps, a client that speaks the protocol by hand, a sender whose values a test chooses.
 //! - `vitals`: what is queried is what /proc says.
 //! - `host`: real changes to this host, and an agent without root.
+//! - `storage`: XFS and Btrfs on loop devices, beside node_exporter.
 //! - `identity`: enrolment, revocation, renewal, versions.
 //! - `wire`: bad input costs its own connection and nothing else.
 //! - `kills`: kill -9 of either side, over and over.
@@ -72,6 +73,8 @@ mod routing;
 mod rules;
 #[path = "blackbox/settings.rs"]
 mod settings;
+#[path = "blackbox/storage.rs"]
+mod storage;
 #[path = "blackbox/storm.rs"]
 mod storm;
 #[path = "blackbox/versions.rs"]

@@ -116,6 +116,104 @@ fn a_watched_process_that_is_killed_is_told() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A process that takes more than its control group may is killed by the kernel: told with its name and its group, counted by
+/// the kernel and by its service. Needs root and a memory controller, of version 2 or 1.
+#[test]
+fn a_process_killed_for_want_of_memory_is_told() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let Some(group) = MemoryGroup::new()? else {
+        eprintln!("skipped: no control group with a limit of memory can be made here");
+        return Ok(());
+    };
+    let (file, go, script) = (dir.path().join("hungry.pid"), dir.path().join("go"), dir.path().join("hungry.sh"));
+    let config =
+        format!("[signals]\nprocess_cadence = \"1s\"\nservice_cadence = \"1s\"\n[watch.hungry]\npid_file = {file:?}\n");
+    let (collector, _agent) = pair(dir.path(), "real-1", &config)?;
+    let api = collector.api()?;
+    let limit = Duration::from_secs(30);
+    // It waits in its group until the agent has seen it, and then takes all the memory that there is. Its parent sees it off.
+    let steps = format!(
+        "echo $$ > {}\necho $$ > {}/cgroup.procs\nuntil [ -e {} ]; do sleep 0.1; done\nexec tail /dev/zero\n",
+        file.display(),
+        group.dir,
+        go.display()
+    );
+    fs::write(&script, steps)?;
+    let parent = format!("sh {}; sleep 300", script.display());
+    let _parent =
+        Process::start(std::process::Command::new("sh").args(["-c", &parent]), &dir.path().join("hungry.log"))?;
+    api.wait_for("pitwatch_watch_up{watch=\"hungry\"} == 1", limit, |rows| rows.len() == 1)?;
+    let before = api.query("node_vmstat_oom_kill")?[0].1;
+    if group.is_version_2 {
+        api.wait_for(&format!("{} == 0", group.kills()), limit, |rows| rows.len() == 1)?;
+    }
+    fs::write(&go, "")?;
+    api.wait_for(&format!("node_vmstat_oom_kill > {before}"), limit, |rows| rows.len() == 1)?;
+    let pid = fs::read_to_string(&file)?;
+    let event = wait_for("the event of the kernel's log", limit, || {
+        let found = events(&api, &[("kind", "oom_kill")]).ok()?;
+        found.into_iter().find(|event| event["labels"]["pid"].as_str() == Some(pid.trim()))
+    })?;
+    assert_eq!((event["severity"].as_str(), event["labels"]["name"].as_str()), (Some("critical"), Some("tail")));
+    assert_eq!(event["labels"]["scope"], "cgroup");
+    assert!(event["labels"]["cgroup"].as_str().is_some_and(|of| group.dir.ends_with(of)), "{event}");
+    wait_for("the event of the watch", limit, || {
+        let found = events(&api, &[("kind", "process_oom_killed")]).ok()?;
+        found.iter().any(|event| event["labels"]["watch"] == "hungry").then_some(())
+    })?;
+    let told = "increase(pitwatch_events_total{kind=\"oom_kill\"}[1m]) > 0";
+    api.wait_for(told, limit, |rows| rows.len() == 1)?;
+    if group.is_version_2 {
+        api.wait_for(&format!("{} == 1", group.kills()), limit, |rows| rows.len() == 1)?;
+    } else {
+        eprintln!("skipped: pitwatch_unit_oom_kills_total, as the memory controller of this host is of version 1");
+    }
+    Ok(())
+}
+
+/// A service's control group with a limit of memory.
+struct MemoryGroup {
+    dir: String,
+    is_version_2: bool,
+}
+
+impl MemoryGroup {
+    const LIMIT_BYTES: &str = "33554432";
+
+    fn new() -> anyhow::Result<Option<Self>> {
+        let name = format!("pitwatch-test-{}.service", std::process::id());
+        for (root, is_version_2) in [("/sys/fs/cgroup", true), ("/sys/fs/cgroup/memory", false)] {
+            let controllers = fs::read_to_string(format!("{root}/cgroup.subtree_control")).unwrap_or_default();
+            if is_version_2 && !controllers.split_whitespace().any(|name| name == "memory") {
+                continue;
+            }
+            let dir = format!("{root}/{name}");
+            if fs::create_dir(&dir).is_err() {
+                continue;
+            }
+            let group = Self { dir, is_version_2 };
+            let limit = if is_version_2 { "memory.max" } else { "memory.limit_in_bytes" };
+            if fs::write(format!("{}/{limit}", group.dir), Self::LIMIT_BYTES).is_ok() {
+                // Where there is swap, the limit is not to be got round by it.
+                let _ = fs::write(format!("{}/memory.swap.max", group.dir), "0");
+                return Ok(Some(group));
+            }
+        }
+        Ok(None)
+    }
+
+    fn kills(&self) -> String {
+        let name = self.dir.rsplit('/').next().unwrap_or_default();
+        format!("pitwatch_unit_oom_kills_total{{unit=\"{name}\"}}")
+    }
+}
+
+impl Drop for MemoryGroup {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.dir);
+    }
+}
+
 /// A filesystem on a loop device that is mounted anew as read-only, as the kernel does after an error. Needs root.
 #[test]
 fn a_filesystem_that_turns_read_only_is_told() -> anyhow::Result<()> {

@@ -19,7 +19,7 @@ const DISK_BYTES: u64 = 32 << 20;
 const WRITTEN_BYTES: usize = 12 << 20;
 const NOBODY: &str = "65534";
 
-fn run(program: &str, arguments: &[&str]) -> anyhow::Result<Output> {
+pub(crate) fn run(program: &str, arguments: &[&str]) -> anyhow::Result<Output> {
     let output = Command::new(program).args(arguments).output().with_context(|| format!("{program} is not there"))?;
     anyhow::ensure!(output.status.success(), "{program} {arguments:?}: {}", said(&output));
     Ok(output)
@@ -34,7 +34,7 @@ fn series(output: &Output) -> anyhow::Result<BTreeMap<String, f64>> {
     pairs.map(|pair| pair.and_then(|(series, value)| Ok((series.to_owned(), value.parse()?)))).collect()
 }
 
-fn once() -> anyhow::Result<BTreeMap<String, f64>> {
+pub(crate) fn once() -> anyhow::Result<BTreeMap<String, f64>> {
     series(&Command::new(path("pitwatch-agent")?).arg("once").output()?)
 }
 
@@ -48,20 +48,20 @@ fn value(of: &BTreeMap<String, f64>, metric: &str, label: &str) -> anyhow::Resul
 }
 
 /// A filesystem on a loop device, unmounted and given back when dropped.
-struct Disk {
-    device: String,
-    point: String,
+pub(crate) struct Disk {
+    pub(crate) device: String,
+    pub(crate) point: String,
 }
 
 impl Disk {
-    /// `None` where there are no loop devices, or not for this user.
-    fn mount(dir: &Path) -> anyhow::Result<Option<Self>> {
+    /// Made in `dir` by `mkfs.TYPE` with `options`. `None` where there are no loop devices, or not for this user.
+    pub(crate) fn mount(dir: &Path, bytes: u64, fstype: &str, options: &[&str]) -> anyhow::Result<Option<Self>> {
         if !Path::new("/dev/loop-control").exists() {
             eprintln!("this host has no loop devices: not tried");
             return Ok(None);
         }
-        let (file, point) = (dir.join("disk"), dir.join("mounted"));
-        fs::File::create(&file)?.set_len(DISK_BYTES)?;
+        let (file, point) = (dir.join(fstype), dir.join(format!("{fstype}-mounted")));
+        fs::File::create(&file)?.set_len(bytes)?;
         fs::create_dir(&point)?;
         let file = file.to_str().context("a path of text")?;
         let output = Command::new("losetup").args(["--find", "--show", file]).output()?;
@@ -71,7 +71,7 @@ impl Disk {
         }
         let device = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         let disk = Self { device, point: point.to_str().context("a path of text")?.to_owned() };
-        run("mkfs.ext4", &["-q", "-m", "0", &disk.device])?;
+        run(&format!("mkfs.{fstype}"), &[&["-q"][..], options, &[&disk.device]].concat())?;
         run("mount", &[&disk.device, &disk.point])?;
         Ok(Some(disk))
     }
@@ -87,7 +87,7 @@ impl Drop for Disk {
 #[test]
 fn a_filesystem_that_fills_and_turns_read_only_is_seen() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
-    let Some(disk) = Disk::mount(dir.path())? else { return Ok(()) };
+    let Some(disk) = Disk::mount(dir.path(), DISK_BYTES, "ext4", &["-m", "0"])? else { return Ok(()) };
     let mark = format!("mountpoint=\"{}\"", disk.point);
     let before = once()?;
     fs::write(Path::new(&disk.point).join("fill"), vec![7; WRITTEN_BYTES])?;
