@@ -11,7 +11,7 @@ use libfuzzer_sys::fuzz_target;
 use pitwatch_agent::signals::{self, Now, Signals, SignalsConfig};
 
 /// Below a root that is /proc, /sys and / at once.
-const FILES: [&str; 39] = [
+const FILES: [&str; 52] = [
     "stat", "meminfo", "vmstat", "diskstats", "loadavg", "schedstat", "mdstat", "1/mounts", "net/dev", "net/netstat",
     "net/snmp", "net/snmp6", "net/sockstat", "net/sockstat6", "net/softnet_stat", "net/arp", "net/rpc/nfs", "net/stat/nf_conntrack",
     "pressure/cpu", "pressure/memory", "pressure/io", "sys/fs/file-nr", "sys/kernel/random/entropy_avail",
@@ -19,6 +19,11 @@ const FILES: [&str; 39] = [
     "run/udev/data/b8:0", "class/net/eth0/speed", "class/net/bonding_masters", "class/hwmon/hwmon0/temp1_input",
     "class/thermal/thermal_zone0/temp", "devices/system/clocksource/clocksource0/available_clocksource",
     "fs/cgroup/a.service/cpu.stat", "fs/cgroup/a.service/memory.events", "fs/cgroup/a.service/io.stat",
+    "net/rpc/nfsd", "net/ip_vs_stats", "net/ip_vs", "spl/kstat/zfs/arcstats", "spl/kstat/zfs/tank/io",
+    "spl/kstat/zfs/tank/state", "spl/kstat/zfs/tank/objset-0x36", "fs/xfs/sda1/stats/stats",
+    "fs/btrfs/0abb23a9-579b-43e6-ad30-227ef47fcb9d/commit_stats",
+    "fs/btrfs/0abb23a9-579b-43e6-ad30-227ef47fcb9d/devinfo/1/error_stats", "class/powercap/intel-rapl:0/name",
+    "class/infiniband/mlx4_0/ports/1/rate", "etc/selinux/config",
 ];
 
 /// Made once: threads of sources live on, and so do files that are held open.
