@@ -168,7 +168,7 @@ impl Statsd {
     }
 
     /// Writes a tick into the table, and begins what is counted between ticks anew.
-    pub(crate) fn tick(&mut self, table: &mut Table) {
+    pub fn tick(&mut self, table: &mut Table) {
         table.begin();
         let (tick, expire) = (self.tick, self.expire_ticks);
         self.series.retain(|_, series| tick.wrapping_sub(series.tick) < expire);
