@@ -2,7 +2,7 @@
 //!
 //! In reading order:
 //! - `bucket`: what is kept of a span, and how spans are joined.
-//! - [`mod@format`]: a file as bytes (docs/formats/rollup.md); `writer`: from buckets to a file; `file`: an open file;
+//! - [`mod@format`]: a file as bytes (docs/formats/rollup.md); `writer`: from buckets to a file; `file`: an open file; `page`: a page of it;
 //!   `known`: which series a file's labels are.
 //! - `cover`: which files, and which samples, the buckets of a query come from.
 //! - `plan`: which files are due; `job`: makes one.
@@ -13,6 +13,7 @@ mod file;
 pub mod format;
 mod job;
 mod known;
+mod page;
 mod plan;
 mod writer;
 

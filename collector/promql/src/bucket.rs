@@ -52,8 +52,23 @@ impl Hints {
     /// Whether buckets of that length give the answer that the samples give (a sum but for rounding): every window is whole
     /// buckets, or ends with one where only its last sample counts.
     pub fn is_exact_on(&self, resolution_ms: i64) -> bool {
-        let whole = |ms: i64| ms % resolution_ms == 0;
-        let windows_fit = !self.needs_whole_windows || whole(self.window_ms);
-        self.buckets.is_some() && windows_fit && whole(self.end_ms) && whole(self.step_ms)
+        self.grid_ms().is_some_and(|grid_ms| grid_ms % resolution_ms == 0)
     }
+
+    /// The length of the longest buckets that give the answer that the samples give; those of every divisor of it do.
+    /// `None` if none do, 0 if all.
+    pub fn grid_ms(&self) -> Option<i64> {
+        let window_ms = if self.needs_whole_windows { self.window_ms } else { 0 };
+        self.buckets
+            .is_some()
+            .then(|| [self.step_ms, window_ms].into_iter().fold(self.end_ms.saturating_abs(), divisor))
+    }
+}
+
+/// The greatest common divisor of two numbers, neither below 0.
+fn divisor(mut a: i64, mut b: i64) -> i64 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
 }

@@ -63,12 +63,19 @@ impl Choice {
         Self { tier, cover: Some(Arc::new(cover)), by_samples: false, info }
     }
 
+    /// Buckets as long as the query's windows allow: history joins them faster than the engine could.
+    fn exact(cover: Cover, hints: &Hints) -> Self {
+        let grid_ms = match hints.grid_ms() {
+            // A single window of which the last sample counts says nothing of how much before it is meant.
+            Some(grid_ms) if grid_ms > 0 && (hints.step_ms > 0 || hints.needs_whole_windows) => grid_ms,
+            _ => cover.resolution().ms(),
+        };
+        Self::buckets(cover.on_grid(grid_ms), None)
+    }
+
     /// The length of the buckets that the engine is to ask for.
     pub(super) fn resolution_ms(&self) -> Option<i64> {
-        match self.tier {
-            Tier::Rollup(resolution) if !self.by_samples => Some(resolution.ms()),
-            _ => None,
-        }
+        self.cover.as_ref().filter(|_| !self.by_samples).map(|cover| cover.grid_ms())
     }
 
     /// The span whose series are meant: that of whole buckets.
@@ -91,7 +98,7 @@ pub(super) fn choose(history: &History, forced: Option<Tier>, span: (i64, i64), 
     for resolution in Resolution::ALL.into_iter().rev().filter(|resolution| hints.is_exact_on(resolution.ms())) {
         let cover = cover(resolution);
         if cover.has_files() && cover.is_complete() {
-            return Choice::buckets(cover, None);
+            return Choice::exact(cover, hints);
         }
     }
     let remains = history.remains(span.0, span.1);
@@ -117,9 +124,11 @@ fn bound(cover: Cover, resolution: Resolution, hints: &Hints) -> Choice {
     if hints.buckets.is_none() {
         return by_last(cover);
     }
+    if hints.is_exact_on(resolution.ms()) {
+        return Choice::exact(cover, hints);
+    }
     let name = resolution.name();
-    let inexact = || format!("windows are widened to whole buckets of {name}, as that tier is asked for");
-    Choice::buckets(cover, (!hints.is_exact_on(resolution.ms())).then(inexact))
+    Choice::buckets(cover, Some(format!("windows are widened to whole buckets of {name}, as that tier is asked for")))
 }
 
 /// Samples for what needs them, the last of each bucket where the cover has files.

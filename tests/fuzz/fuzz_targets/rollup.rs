@@ -9,7 +9,7 @@ fuzz_target!(|input: &[u8]| {
     let _ = format::Footer::parse(input, input.len() as u64);
     if let Some((&count, rest)) = input.split_first() {
         let count = usize::from(count);
-        let (_, times) = format::try_parts(rest, count);
-        assert!(times == 0 || times == count);
+        let [_, pages, times, _] = format::try_parts(rest, count);
+        assert!([pages, times].iter().all(|found| *found == 0 || *found == count));
     }
 });

@@ -14,6 +14,8 @@ pub(crate) const COLUMN_VALUES_MAX: usize = 1 << 16;
 
 /// pco's effort; 8 of 12 (docs/formats/block.md).
 const PCO_LEVEL: usize = 8;
+/// Numbers that are decoded at once: a multiple of pco's batches of 256.
+const PCO_READ: usize = 1024;
 /// Largest power of ten that values are scaled by.
 const EXPONENT_MAX: u8 = 15;
 /// A value in so many may be an exception before the column is not one of decimals.
@@ -106,7 +108,15 @@ pub(crate) fn decode(pco: &PcoFormat, column: &[u8], count: usize, out: &mut Vec
     let begin = out.len();
     let exceptions = take_exceptions(&mut fields, tag, count)?;
     match tag & KIND_MASK {
-        KIND_PCO_F64 => out.extend(take_pco::<f64>(pco, &mut fields, count)?),
+        KIND_PCO_F64 => take_pco::<f64>(pco, &mut fields, count, |part| out.extend_from_slice(part))?,
+        KIND_PCO_U16 => {
+            let least = fields.i64()? as f64;
+            take_pco::<u16>(pco, &mut fields, count, |part| put_scaled(part, least, power, out))?;
+        }
+        KIND_PCO_U32 => {
+            let least = fields.i64()? as f64;
+            take_pco::<u32>(pco, &mut fields, count, |part| put_scaled(part, least, power, out))?;
+        }
         KIND_PLAIN => {
             for _ in 0..count {
                 out.push(f64::from_bits(fields.fixed_u64()?));
@@ -120,6 +130,16 @@ pub(crate) fn decode(pco: &PcoFormat, column: &[u8], count: usize, out: &mut Vec
     if fields.is_empty() { Ok(()) } else { Err(Malformed) }
 }
 
+/// Appends integers that were scaled by `power`, as floats. What was scaled has no integer that is no float, nor is a sum of
+/// two such; adding floats is what a processor does by the handful, and dividing what it is slowest at.
+fn put_scaled<T: Copy + Into<f64>>(offsets: &[T], least: f64, power: f64, out: &mut Vec<f64>) {
+    if power == 1.0 {
+        out.extend(offsets.iter().map(|offset| least + (*offset).into()));
+    } else {
+        out.extend(offsets.iter().map(|offset| (least + (*offset).into()) / power));
+    }
+}
+
 /// Appends integers, as a block keeps its timestamps.
 pub(crate) fn encode_integers(integers: &[i64], out: &mut Vec<u8>) {
     let begin = out.len();
@@ -130,6 +150,70 @@ pub(crate) fn encode_integers(integers: &[i64], out: &mut Vec<u8>) {
     out.truncate(begin);
     out.push(KIND_PLAIN);
     out.extend(integers.iter().flat_map(|integer| integer.to_le_bytes()));
+}
+
+/// The integers of a column, one line of them not written out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Integers {
+    /// `first`, and `step` further each.
+    Line {
+        first: i64,
+        step: i64,
+        count: usize,
+    },
+    Listed(Vec<i64>),
+}
+
+impl Integers {
+    pub(crate) fn at(&self, at: usize) -> i64 {
+        match self {
+            Self::Line { first, step, .. } => first.wrapping_add(step.wrapping_mul(at as i64)),
+            Self::Listed(listed) => listed[at],
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Line { count, .. } => *count,
+            Self::Listed(listed) => listed.len(),
+        }
+    }
+
+    /// The sum of those in a range; what is added up is to be small enough.
+    pub(crate) fn sum(&self, range: std::ops::Range<usize>) -> i64 {
+        match self {
+            Self::Line { first, step: 0, .. } => first.wrapping_mul(range.len() as i64),
+            Self::Line { .. } => range.map(|at| self.at(at)).fold(0, i64::wrapping_add),
+            Self::Listed(listed) => listed[range].iter().fold(0, |sum, one| sum.wrapping_add(*one)),
+        }
+    }
+
+    /// Whether all are within `least..=most`.
+    pub(crate) fn are_within(&self, least: i64, most: i64) -> bool {
+        let is_within = |one: i64| least <= one && one <= most;
+        match self {
+            // Between two ends that are no more than an integer apart.
+            Self::Line { first, step, count } => {
+                let last = step.checked_mul(*count as i64 - 1).and_then(|rise| first.checked_add(rise));
+                *count == 0 || is_within(*first) && last.is_some_and(is_within)
+            }
+            Self::Listed(listed) => listed.iter().all(|one| is_within(*one)),
+        }
+    }
+}
+
+/// As [`decode_integers`], with constants and slopes as what they are.
+pub(crate) fn decode_lines(pco: &PcoFormat, column: &[u8], count: usize) -> Result<Integers, Malformed> {
+    if count > COLUMN_VALUES_MAX {
+        return Err(Malformed);
+    }
+    let mut fields = Fields::new(column);
+    let (first, step) = match fields.byte()? {
+        KIND_CONSTANT => (fields.i64()?, 0),
+        KIND_SLOPE => (fields.i64()?, fields.i64()?),
+        _ => return Ok(Integers::Listed(decode_integers(pco, column, count)?)),
+    };
+    if fields.is_empty() { Ok(Integers::Line { first, step, count }) } else { Err(Malformed) }
 }
 
 /// The `count` integers of [`encode_integers`].
@@ -269,15 +353,18 @@ fn take_integers<T: Copy>(
         }
         KIND_PCO_U16 => {
             let least = fields.i64()?;
-            let offsets = take_pco::<u16>(pco, fields, count)?;
-            out.extend(offsets.iter().map(|offset| convert(least.wrapping_add(i64::from(*offset)))));
+            let convert = |offset: &u16| convert(least.wrapping_add(i64::from(*offset)));
+            take_pco(pco, fields, count, |part| out.extend(part.iter().map(convert)))?;
         }
         KIND_PCO_U32 => {
             let least = fields.i64()?;
-            let offsets = take_pco::<u32>(pco, fields, count)?;
-            out.extend(offsets.iter().map(|offset| convert(least.wrapping_add(i64::from(*offset)))));
+            let convert = |offset: &u32| convert(least.wrapping_add(i64::from(*offset)));
+            take_pco(pco, fields, count, |part| out.extend(part.iter().map(convert)))?;
         }
-        KIND_PCO_I64 => out.extend(take_pco::<i64>(pco, fields, count)?.iter().map(|integer| convert(*integer))),
+        KIND_PCO_I64 => {
+            let convert = |integer: &i64| convert(*integer);
+            take_pco(pco, fields, count, |part| out.extend(part.iter().map(convert)))?;
+        }
         KIND_STEPS => {
             let mut integer = fields.i64()?;
             let steps = fields.usize()?;
@@ -398,16 +485,31 @@ fn put_pco_with<T: pco::data_types::Number>(numbers: &[T], delta: DeltaSpec, out
     Some(())
 }
 
-fn take_pco<T>(pco: &PcoFormat, fields: &mut Fields<'_>, count: usize) -> Result<Vec<T>, Malformed>
+/// Hands `each` the `count` numbers of the rest of a column, so many at a time that they are still in the cache.
+fn take_pco<T>(
+    pco: &PcoFormat,
+    fields: &mut Fields<'_>,
+    count: usize,
+    mut each: impl FnMut(&[T]),
+) -> Result<(), Malformed>
 where
     T: pco::data_types::Number + Default,
 {
     let bytes = fields.take(fields.rest().len())?;
     let (mut chunk, rest) = pco.file.chunk_decompressor::<T, _>(bytes).map_err(|_| Malformed)?;
-    let mut numbers = vec![T::default(); count];
     let mut page = chunk.page_decompressor(rest, count).map_err(|_| Malformed)?;
-    let progress = page.read(&mut numbers).map_err(|_| Malformed)?;
-    if progress.n_processed != count { Err(Malformed) } else { Ok(numbers) }
+    let mut part = [T::default(); PCO_READ];
+    let mut left = count;
+    while left > 0 {
+        let part = &mut part[..left.min(PCO_READ)];
+        let progress = page.read(part).map_err(|_| Malformed)?;
+        if progress.n_processed != part.len() {
+            return Err(Malformed);
+        }
+        each(part);
+        left -= part.len();
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -481,10 +583,21 @@ mod tests {
         }
 
         #[test]
-        fn integers_come_back(integers in proptest::collection::vec(any::<i64>(), 1..100), small in proptest::collection::vec(0_i64..3000, 1..300)) {
-            for integers in [integers, small] {
+        fn integers_come_back(
+            integers in proptest::collection::vec(any::<i64>(), 1..100),
+            small in proptest::collection::vec(0_i64..3000, 1..300),
+            (first, step, count) in (-1_000_000_i64..1_000_000, -70_000_i64..70_000, 1_i64..300),
+        ) {
+            let line: Vec<i64> = (0..count).map(|at| first + at * step).collect();
+            for integers in [integers, small, line] {
                 let mut out = Vec::new();
                 encode_integers(&integers, &mut out);
+                let lines = decode_lines(&pco(), &out, integers.len()).unwrap();
+                prop_assert!((0..integers.len()).all(|at| lines.at(at) == integers[at]) && lines.len() == integers.len());
+                let (least, most) = (*integers.iter().min().unwrap(), *integers.iter().max().unwrap());
+                prop_assert!(lines.are_within(least, most) || least < most && most.checked_sub(least).is_none());
+                prop_assert!(!lines.are_within(least.saturating_add(1), most) || least == i64::MAX);
+                prop_assert_eq!(lines.sum(0..integers.len()), integers.iter().fold(0, |sum, one| one.wrapping_add(sum)));
                 prop_assert_eq!(decode_integers(&pco(), &out, integers.len()), Ok(integers));
             }
         }
@@ -492,7 +605,9 @@ mod tests {
         #[test]
         fn any_bytes_decode_to_something(column: Vec<u8>, count in 0_usize..3000) {
             let _ = decode(&pco(), &column, count, &mut Vec::new());
-            let _ = decode_integers(&pco(), &column, count);
+            let integers = decode_integers(&pco(), &column, count);
+            let lines = decode_lines(&pco(), &column, count);
+            prop_assert_eq!(integers.map(|all| all.len()), lines.map(|lines| lines.len()));
         }
     }
 }

@@ -19,8 +19,10 @@ use crate::stats::count;
 /// Which files, and which samples, answer for a span. As of one moment: what comes later is not seen in the files' part.
 #[derive(Clone, Debug)]
 pub struct Cover {
-    /// Of the buckets that it gives.
+    /// Of the files, unless they are finer, and of what is made of samples.
     resolution: Resolution,
+    /// How long the buckets are that it gives: a multiple of the resolution.
+    grid_ms: i64,
     /// Ascending and disjoint.
     pieces: Vec<Piece>,
     is_complete: bool,
@@ -68,6 +70,19 @@ impl Cover {
         self.resolution
     }
 
+    /// The length of the buckets in milliseconds.
+    #[must_use]
+    pub fn grid_ms(&self) -> i64 {
+        self.grid_ms
+    }
+
+    /// The same with buckets of `grid_ms`, which is to be a multiple of the resolution: joined here, they need not be looked
+    /// at one by one.
+    #[must_use]
+    pub fn on_grid(self, grid_ms: i64) -> Self {
+        Self { grid_ms, ..self }
+    }
+
     /// Whether any of it comes from files.
     #[must_use]
     pub fn has_files(&self) -> bool {
@@ -109,7 +124,7 @@ impl History {
         let (pieces, rest) = pieces(files, (start_ms, end_ms), usable, |file| Reverse(file.footer().resolution));
         let is_lost = |(start, end): (i64, i64)| start < floor && coarser.iter().any(|file| file.overlaps(start, end));
         let is_complete = !rest.into_iter().any(is_lost);
-        Cover { resolution, pieces, is_complete }
+        Cover { resolution, grid_ms: resolution.ms(), pieces, is_complete }
     }
 
     /// What answers with samples for the span: those that there are, and the finest files where there may be none.
@@ -122,11 +137,12 @@ impl History {
             spans.take(floor, i64::MAX);
         };
         let (pieces, _) = pieces(files, (start_ms, end_ms), above_floor, |file| file.footer().resolution);
-        Cover { resolution: Resolution::Minute, pieces, is_complete: true }
+        let resolution = Resolution::Minute;
+        Cover { resolution, grid_ms: resolution.ms(), pieces, is_complete: true }
     }
 
     /// Calls `each` with the series' buckets that end after `start_ms` and not after `end_ms`, ascending. Both are to be
-    /// multiples of the resolution, within the span that the cover is for.
+    /// multiples of the buckets' length, within the span that the cover is for.
     ///
     /// # Errors
     /// A file that is damaged or cannot be read; it names the file and the part.
@@ -138,11 +154,12 @@ impl History {
         fields: Fields,
         each: impl FnMut(Bucket),
     ) -> Result<(), QueryError> {
-        let mut fold = Fold::new(cover.resolution.ms(), each);
+        let mut fold = Fold::new(cover.grid_ms, each);
         let (mut ts, mut values) = (Vec::new(), Vec::new());
         for piece in cover.within(start_ms, end_ms) {
             if let Some(file) = &piece.file {
-                let read = file.buckets(series.id(), piece.start, piece.end, fields, |bucket| fold.bucket(&bucket));
+                let span = (piece.start, piece.end);
+                let read = file.buckets(series.id(), span, cover.grid_ms, fields, |bucket| fold.bucket(&bucket));
                 read.inspect_err(|_| count(&self.counters.corruptions))?;
                 continue;
             }
@@ -188,7 +205,8 @@ impl History {
                     all_values.push(value);
                 }
             };
-            let read = file.buckets(series.id(), piece.start, piece.end, Fields::LAST, |bucket| {
+            let span = (piece.start, piece.end);
+            let read = file.buckets(series.id(), span, cover.grid_ms, Fields::LAST, |bucket| {
                 if bucket.count > 0 {
                     push(bucket.last_ms, bucket.last);
                 }

@@ -1,27 +1,24 @@
 //! An open rollup file: where its series are is in memory; times and values are read and checked when asked for.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use pitwatch_disk::{Disk, DiskFile};
 
-use super::format::{self, COLUMNS, FOOTER_BYTES, Footer, LENGTHS_BYTES, Times, Timing};
+use super::format::{self, COLUMNS, FOOTER_BYTES, Footer, LENGTHS_BYTES, Times};
 use super::known::Known;
+use super::page::{FIRST, LAST, MAX, MIN, ORDER, Page, RESETS, SUM};
 use super::{Bucket, Fields};
 use crate::block::BlockError;
-use crate::block::column::{self, PcoFormat};
-use crate::block::format::{CRC_BYTES, HEADER_BYTES, Part, PartError, checked};
+use crate::block::column;
+use crate::block::format::{CRC_BYTES, HEADER_BYTES, Header, Part, PartError, checked};
 use crate::bytes::Malformed;
 use crate::history::write;
 use crate::index::{Index, SeriesId};
 
-/// The columns of a series' record, in their order.
-const ORDER: [Fields; COLUMNS] = [Fields::FIRST, Fields::LAST, Fields::MIN, Fields::MAX, Fields::SUM, Fields::RESETS];
-const FIRST: usize = 0;
-const LAST: usize = 1;
-const MAX: usize = 3;
-const SUM: usize = 4;
-const RESETS: usize = 5;
+/// Timings that are kept read: the series of a host are asked for one after another, by a few threads at once.
+const TIMINGS_KEPT: usize = 2;
 
 /// An open rollup file.
 #[derive(Debug)]
@@ -31,12 +28,19 @@ pub(crate) struct Rollup {
     number: u64,
     bytes: u64,
     footer: Footer,
-    pco: PcoFormat,
-    timings: Vec<Timing>,
+    header: Header,
+    timings: Vec<format::Timing>,
     /// By series.
     entries: Vec<Entry>,
-    /// The times read last: the series of a host are asked for one after another.
-    last_times: Mutex<Option<(u32, Arc<Times>)>>,
+    /// The timings read last.
+    kept: Mutex<VecDeque<Arc<Timing>>>,
+}
+
+/// A timing that has been asked for: its pages, the times of those that were read.
+#[derive(Debug)]
+struct Timing {
+    number: u32,
+    pages: Vec<(format::Page, OnceLock<Times>)>,
 }
 
 #[derive(Debug)]
@@ -71,7 +75,7 @@ impl Rollup {
         }
         let mut header = [0; HEADER_BYTES];
         file.read_at(0, &mut header).map_err(io(Part::Header))?;
-        let pco = format::parse_header(&header).map_err(bad)?;
+        let header = format::parse_header(&header).map_err(bad)?;
         let mut footer = [0; FOOTER_BYTES];
         file.read_at(bytes - FOOTER_BYTES as u64, &mut footer).map_err(io(Part::Footer))?;
         let footer = Footer::parse(&footer, bytes).map_err(bad)?;
@@ -93,8 +97,8 @@ impl Rollup {
         }
         entries.sort_unstable_by_key(|entry| entry.series);
         let (path, timings) = (path.to_owned(), outline.timings);
-        let last_times = Mutex::default();
-        Ok(Self { path, file, number, bytes, footer, pco, timings, entries, last_times })
+        let kept = Mutex::default();
+        Ok(Self { path, file, number, bytes, footer, header, timings, entries, kept })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -136,37 +140,32 @@ impl Rollup {
         self.entries.binary_search_by_key(&series, |entry| entry.series).is_ok()
     }
 
-    /// Calls `each` with the series' buckets that end after `start` and not after `end`, ascending.
+    /// Calls `each` with the series' buckets that end after `start` and not after `end`, ascending, those within one span of
+    /// `grid_ms`, a multiple of the resolution, joined as far as they stand in one page.
     pub(crate) fn buckets(
         &self,
         series: SeriesId,
-        start: i64,
-        end: i64,
+        (start, end): (i64, i64),
+        grid_ms: i64,
         fields: Fields,
         mut each: impl FnMut(Bucket),
     ) -> Result<(), BlockError> {
         let Ok(at) = self.entries.binary_search_by_key(&series, |entry| entry.series) else { return Ok(()) };
         let entry = &self.entries[at];
-        let times = self.times(entry.timing)?;
-        let range = times.ends.partition_point(|at| *at <= start)..times.ends.partition_point(|at| *at <= end);
-        if range.is_empty() {
+        let timing = self.timing(entry.timing)?;
+        let begin = timing.pages.partition_point(|(page, _)| page.end_ms <= start);
+        let reaching = timing.pages.partition_point(|(page, _)| page.end_ms < end);
+        let pages = begin..(reaching + 1).min(timing.pages.len());
+        if pages.is_empty() {
             return Ok(());
         }
-        let record = Record { file: self, entry, times: &times, lengths: self.lengths(entry)? };
-        let mut columns: [Vec<f64>; COLUMNS] = Default::default();
-        for (nth, column) in columns.iter_mut().enumerate().filter(|(nth, _)| fields.has(ORDER[*nth])) {
-            *column = record.column(nth)?;
-        }
-        let value = |nth: usize, at: usize| columns[nth].get(at).copied().unwrap_or(0.0);
-        for at in range {
-            let (end_ms, count, stale) = (times.ends[at], times.counts[at] as u32, times.stale[at] == 1);
-            if count == 0 {
-                each(Bucket { end_ms, first_ms: end_ms, last_ms: end_ms, stale, ..Bucket::default() });
-                continue;
+        let mut record = Record::open(self, entry, timing.pages.len())?;
+        for nth in pages {
+            let times = self.times(&timing, nth)?;
+            let range = times.after(start)..times.after(end);
+            if !range.is_empty() {
+                record.page(nth, times, fields)?.each(range, grid_ms, self.footer.resolution.ms(), &mut each);
             }
-            let [first, last, min, max, sum, resets] = std::array::from_fn(|nth| value(nth, at));
-            let (first_ms, last_ms) = (end_ms - times.firsts[at], end_ms - times.lasts[at]);
-            each(Bucket { end_ms, count, stale, first_ms, last_ms, first, last, min, max, sum, resets });
         }
         Ok(())
     }
@@ -176,7 +175,8 @@ impl Rollup {
         let mut by_place: Vec<&Entry> = self.entries.iter().collect();
         by_place.sort_unstable_by_key(|entry| entry.offset);
         for entry in by_place {
-            let read = self.buckets(entry.series, i64::MIN, i64::MAX, Fields::ALL, |_| {});
+            let resolution_ms = self.footer.resolution.ms();
+            let read = self.buckets(entry.series, (i64::MIN, i64::MAX), resolution_ms, Fields::ALL, |_| {});
             if let Err(error) = read {
                 damage(entry.series, error);
             }
@@ -184,28 +184,36 @@ impl Rollup {
         }
     }
 
-    fn lengths(&self, entry: &Entry) -> Result<[usize; COLUMNS], BlockError> {
-        let part = Part::Buckets(entry.offset);
-        let mut lengths = [0; LENGTHS_BYTES];
-        self.read(entry.offset, &mut lengths, part)?;
-        format::parse_lengths(&lengths, entry.bytes as usize).map_err(|Malformed| self.damaged(part))
-    }
-
-    fn times(&self, timing: u32) -> Result<Arc<Times>, BlockError> {
-        let last = || self.last_times.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, times)) = &*last()
-            && *of == timing
-        {
-            return Ok(times.clone());
+    fn timing(&self, number: u32) -> Result<Arc<Timing>, BlockError> {
+        let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(timing) = kept().iter().find(|timing| timing.number == number) {
+            return Ok(timing.clone());
         }
         // In bounds: the index was read with it.
-        let Timing { buckets, offset, bytes } = self.timings[timing as usize];
-        let mut record = vec![0; bytes as usize];
-        self.read(offset, &mut record, Part::Timing(offset))?;
-        let times = Times::parse(&self.pco, &record, buckets, &self.footer);
-        let times = Arc::new(times.map_err(|Malformed| self.damaged(Part::Timing(offset)))?);
-        *last() = Some((timing, times.clone()));
-        Ok(times)
+        let of = &self.timings[number as usize];
+        let part = Part::Timing(of.offset);
+        let mut head = vec![0; of.head_bytes(self.header.version)];
+        self.read(of.offset, &mut head, part)?;
+        let pages = of.page_list(self.header.version, &head, &self.footer).map_err(|Malformed| self.damaged(part))?;
+        let pages = pages.into_iter().map(|page| (page, OnceLock::new())).collect();
+        let timing = Arc::new(Timing { number, pages });
+        let mut kept = kept();
+        kept.truncate(TIMINGS_KEPT - 1);
+        kept.push_front(timing.clone());
+        Ok(timing)
+    }
+
+    fn times<'t>(&self, timing: &'t Timing, nth: usize) -> Result<&'t Times, BlockError> {
+        let (page, times) = &timing.pages[nth];
+        if let Some(times) = times.get() {
+            return Ok(times);
+        }
+        let part = Part::Timing(page.offset);
+        let mut record = vec![0; page.bytes as usize];
+        self.read(page.offset, &mut record, part)?;
+        let read = Times::parse(&self.header.pco, &record, page.buckets, &self.footer);
+        let read = read.map_err(|Malformed| self.damaged(part))?;
+        Ok(times.get_or_init(|| read))
     }
 
     fn read(&self, offset: u64, buffer: &mut [u8], part: Part) -> Result<(), BlockError> {
@@ -218,40 +226,71 @@ impl Rollup {
     }
 }
 
-/// One series' values.
+/// One series' values, page by page.
 struct Record<'a> {
     file: &'a Rollup,
     entry: &'a Entry,
-    times: &'a Times,
-    lengths: [usize; COLUMNS],
+    lengths: Vec<[usize; COLUMNS]>,
+    /// Those of the last page.
+    values: [Vec<f64>; COLUMNS],
+    /// A column's bytes.
+    bytes: Vec<u8>,
 }
 
-impl Record<'_> {
-    /// The values of a column; one that is not there is told from others.
-    fn column(&self, nth: usize) -> Result<Vec<f64>, BlockError> {
-        let count = self.times.ends.len();
-        let length = self.lengths[nth];
-        if length == 0 {
-            return match nth {
-                FIRST => Err(self.file.damaged(Part::Buckets(self.entry.offset))),
-                MAX => self.column(LAST),
-                SUM => {
-                    let counts = self.times.counts.iter().map(|count| *count as f64);
-                    Ok(self.column(FIRST)?.into_iter().zip(counts).map(|(first, count)| first * count).collect())
-                }
-                RESETS => Ok(vec![0.0; count]),
-                _ => self.column(FIRST),
-            };
+impl<'a> Record<'a> {
+    fn open(file: &'a Rollup, entry: &'a Entry, pages: usize) -> Result<Self, BlockError> {
+        let part = Part::Buckets(entry.offset);
+        let mut head = vec![0; pages * LENGTHS_BYTES + CRC_BYTES];
+        file.read(entry.offset, &mut head, part)?;
+        let lengths = format::parse_lengths(&head, entry.bytes as usize);
+        let lengths = lengths.map_err(|Malformed| file.damaged(part))?;
+        Ok(Self { file, entry, lengths, values: Default::default(), bytes: Vec::new() })
+    }
+
+    /// The columns of a page that are asked for; those that are not there are told from others.
+    fn page<'p>(&'p mut self, nth: usize, times: &'p Times, fields: Fields) -> Result<Page<'p>, BlockError> {
+        self.values.iter_mut().for_each(Vec::clear);
+        let lengths = self.lengths[nth];
+        let mut told: [usize; COLUMNS] = std::array::from_fn(|column| column);
+        for (column, from) in [(LAST, FIRST), (MIN, FIRST), (MAX, LAST)] {
+            if lengths[column] == 0 {
+                told[column] = told[from];
+            }
         }
-        let before: usize = self.lengths[..nth].iter().filter(|length| **length > 0).map(|one| one + CRC_BYTES).sum();
-        let offset = self.entry.offset + (LENGTHS_BYTES + before) as u64;
+        for column in (FIRST..COLUMNS).filter(|column| fields.has(ORDER[*column])) {
+            match column {
+                RESETS if lengths[RESETS] == 0 => {}
+                SUM if lengths[SUM] == 0 => {
+                    self.column(nth, FIRST, times)?;
+                    let [firsts, .., sums, _] = &mut self.values;
+                    sums.extend(firsts.iter().enumerate().map(|(at, first)| first * times.counts.at(at) as f64));
+                }
+                _ => self.column(nth, told[column], times)?,
+            }
+        }
+        Ok(Page { times, fields, values: &self.values, told })
+    }
+
+    /// Reads a column that is there, unless it has been.
+    fn column(&mut self, page: usize, nth: usize, times: &Times) -> Result<(), BlockError> {
+        let Self { file, entry, lengths, values, bytes } = self;
+        let values = &mut values[nth];
+        if !values.is_empty() {
+            return Ok(());
+        }
+        let length = lengths[page][nth];
+        if length == 0 {
+            return Err(file.damaged(Part::Buckets(entry.offset)));
+        }
+        let before = lengths[..page].iter().flatten().chain(&lengths[page][..nth]);
+        let before: usize = before.filter(|length| **length > 0).map(|length| length + CRC_BYTES).sum();
+        let head = lengths.len() * LENGTHS_BYTES + CRC_BYTES;
+        let offset = entry.offset + (head + before) as u64;
         let part = Part::Values(offset);
-        let mut bytes = vec![0; length + CRC_BYTES];
-        self.file.read(offset, &mut bytes, part)?;
-        let mut values = Vec::with_capacity(count);
-        let column = checked(&bytes).ok_or(Malformed);
-        let decoded = column.and_then(|column| column::decode(&self.file.pco, column, count, &mut values));
-        decoded.map_err(|Malformed| self.file.damaged(part))?;
-        Ok(values)
+        bytes.resize(length + CRC_BYTES, 0);
+        file.read(offset, bytes, part)?;
+        let column = checked(bytes).ok_or(Malformed);
+        let decoded = column.and_then(|column| column::decode(&file.header.pco, column, times.ends.len(), values));
+        decoded.map_err(|Malformed| file.damaged(part))
     }
 }

@@ -204,7 +204,8 @@ impl RollupJob {
             Source::Files(pieces) => {
                 for piece in pieces {
                     let Some(file) = &piece.file else { continue };
-                    file.buckets(series, piece.start, piece.end, Fields::ALL, |bucket| fold.bucket(&bucket))?;
+                    let span = (piece.start, piece.end);
+                    file.buckets(series, span, resolution.ms(), Fields::ALL, |bucket| fold.bucket(&bucket))?;
                 }
             }
         }

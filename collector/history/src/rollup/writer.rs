@@ -8,10 +8,10 @@ use pitwatch_shared::model::{INSTANCE, Labels, MetricType};
 use rustc_hash::FxHashMap;
 
 use super::Bucket;
-use super::format::{self, COLUMNS, Footer, LENGTHS_BYTES, TAG_SERIES, TAG_TIMING, Times};
+use super::format::{self, COLUMNS, Footer, LENGTHS_BYTES, PAGE_BUCKETS, TAG_SERIES, TAG_TIMING};
 use crate::block::column;
 use crate::block::writer::{Pairs, Symbols, put_pairs};
-use crate::bytes::put_u64;
+use crate::bytes::{put_blob, put_u64};
 
 /// Bytes gathered before they are written.
 const BUFFER_BYTES: usize = 1024 * 1024;
@@ -102,16 +102,14 @@ impl<'a> RollupWriter<'a> {
 
     /// The number of the timing that the buckets have, written if no late series had it.
     fn timing(&mut self, buckets: &[Bucket]) -> io::Result<u64> {
-        let mut times = Times::default();
-        for bucket in buckets {
-            let before_end = |ts_ms| if bucket.count == 0 { 0 } else { bucket.end_ms - ts_ms };
-            times.ends.push(bucket.end_ms);
-            times.counts.push(i64::from(bucket.count));
-            times.firsts.push(before_end(bucket.first_ms));
-            times.lasts.push(before_end(bucket.last_ms));
-            times.stale.push(i64::from(bucket.stale));
+        let pages: Vec<(i64, Vec<u8>)> = buckets.chunks(PAGE_BUCKETS).map(timing_page).collect();
+        let mut record = Vec::new();
+        for (end_ms, page) in &pages {
+            record.extend_from_slice(&end_ms.to_le_bytes());
+            record.extend_from_slice(&(page.len() as u32).to_le_bytes());
         }
-        let mut record = times.encode();
+        put_crc(&mut record, 0);
+        pages.iter().for_each(|(_, page)| record.extend_from_slice(page));
         if let Some((_, number)) = self.kept.iter().find(|(kept, _)| *kept == record) {
             return Ok(*number);
         }
@@ -121,8 +119,6 @@ impl<'a> RollupWriter<'a> {
             self.kept.pop_front();
         }
         self.kept.push_back((record.clone(), number));
-        let crc = crc32fast::hash(&record);
-        record.extend_from_slice(&crc.to_le_bytes());
         self.record_bytes.push(TAG_TIMING);
         put_u64(&mut self.record_bytes, buckets.len() as u64);
         put_u64(&mut self.record_bytes, record.len() as u64);
@@ -157,8 +153,39 @@ impl<'a> RollupWriter<'a> {
     }
 }
 
-/// A series' record: the lengths of its columns, then those that cannot be told from others.
+/// The end of a page's last bucket, and its times as bytes.
+fn timing_page(buckets: &[Bucket]) -> (i64, Vec<u8>) {
+    let before_end = |bucket: &Bucket, ts_ms| if bucket.count == 0 { 0 } else { bucket.end_ms - ts_ms };
+    let parts: [&dyn Fn(&Bucket) -> i64; 5] = [
+        &|bucket| bucket.end_ms,
+        &|bucket| i64::from(bucket.count),
+        &|bucket| before_end(bucket, bucket.first_ms),
+        &|bucket| before_end(bucket, bucket.last_ms),
+        &|bucket| i64::from(bucket.stale),
+    ];
+    let mut page = Vec::new();
+    for part in parts {
+        let integers: Vec<i64> = buckets.iter().map(part).collect();
+        let mut column = Vec::new();
+        column::encode_integers(&integers, &mut column);
+        put_blob(&mut page, &column);
+    }
+    put_crc(&mut page, 0);
+    (buckets.last().map_or(0, |bucket| bucket.end_ms), page)
+}
+
+/// A series' record: the lengths of its columns page by page, then those that cannot be told from others.
 fn record(buckets: &[Bucket]) -> Vec<u8> {
+    let (mut record, mut columns) = (Vec::with_capacity(LENGTHS_BYTES), Vec::new());
+    for page in buckets.chunks(PAGE_BUCKETS) {
+        put_page(page, &mut record, &mut columns);
+    }
+    put_crc(&mut record, 0);
+    record.append(&mut columns);
+    record
+}
+
+fn put_page(buckets: &[Bucket], lengths: &mut Vec<u8>, columns: &mut Vec<u8>) {
     let mut values: [Vec<u64>; COLUMNS] = Default::default();
     // What a bucket without samples repeats costs nothing.
     let mut before = [0.0; COLUMNS];
@@ -177,24 +204,22 @@ fn record(buckets: &[Bucket]) -> Vec<u8> {
         buckets.iter().zip(first).zip(sum).all(|((of, first), sum)| of.count == 0 || times(of.count, *first) == *sum),
         resets.iter().all(|bits| *bits == 0),
     ];
-    let mut lengths = Vec::with_capacity(LENGTHS_BYTES);
-    let mut columns = Vec::new();
     for (values, told) in values.iter().zip(told) {
         let begin = columns.len();
         if !told {
-            column::encode(values, &mut columns);
+            column::encode(values, columns);
         }
-        let length = columns.len() - begin;
-        lengths.extend_from_slice(&(length as u32).to_le_bytes());
-        if length > 0 {
-            let crc = crc32fast::hash(&columns[begin..]);
-            columns.extend_from_slice(&crc.to_le_bytes());
+        lengths.extend_from_slice(&((columns.len() - begin) as u32).to_le_bytes());
+        if !told {
+            put_crc(columns, begin);
         }
     }
-    let crc = crc32fast::hash(&lengths);
-    lengths.extend_from_slice(&crc.to_le_bytes());
-    lengths.append(&mut columns);
-    lengths
+}
+
+/// Appends the checksum of what is in `out` from `begin` on.
+fn put_crc(out: &mut Vec<u8>, begin: usize) {
+    let crc = crc32fast::hash(&out[begin..]);
+    out.extend_from_slice(&crc.to_le_bytes());
 }
 
 /// The sum of so many times the value, by bits.

@@ -115,7 +115,7 @@ fn a_newer_format_is_refused_and_left_as_it_is() {
     let files = [
         (BLOCK, "v2.blk", 16, 2),
         (SEGMENT, "v2.wal", 36, 2),
-        ("rollups/00000001-1m-1699920000000-1700006400000.rol", "v1.rol", 16, 1),
+        ("rollups/00000001-1m-1699920000000-1700006400000.rol", "v2.rol", 16, 2),
     ];
     for (name, fixture, body, known) in files {
         let disk = SimDisk::new(5);

@@ -11,7 +11,8 @@ use pitwatch_history::{Appender, Config, Done, History, Job, MatchOp, Matcher, S
 use pitwatch_shared::model::{Labels, Lane, Mark, STALE_NAN_BITS};
 use proptest::prelude::*;
 
-const DAY_MS: i64 = 86_400_000;
+const HOUR_MS: i64 = 3_600_000;
+const DAY_MS: i64 = 24 * HOUR_MS;
 /// The begin of the 32 days that the sources' first samples are in.
 const WINDOW: i64 = 1_700_000_000_000 / (32 * DAY_MS) * (32 * DAY_MS);
 
@@ -20,10 +21,10 @@ fn config() -> Config {
 }
 
 /// The buckets of samples, by their ends, the slow way.
-fn expected(samples: &BTreeMap<i64, u64>, resolution: Resolution) -> Vec<Bucket> {
+fn expected(samples: &BTreeMap<i64, u64>, grid_ms: i64) -> Vec<Bucket> {
     let mut spans: BTreeMap<i64, Vec<(i64, u64)>> = BTreeMap::new();
     for (ts, bits) in samples {
-        let end = -(-ts).div_euclid(resolution.ms()) * resolution.ms();
+        let end = -(-ts).div_euclid(grid_ms) * grid_ms;
         spans.entry(end).or_default().push((*ts, *bits));
     }
     let of = |(end_ms, all): (i64, Vec<(i64, u64)>)| {
@@ -81,12 +82,13 @@ fn check(history: &History, model: &Model, what: &str) -> bool {
     let series = all_series(history);
     let known: BTreeMap<&Labels, &SeriesRef> = series.iter().map(|one| (&one.labels, one)).collect();
     let mut has_files = false;
-    for resolution in Resolution::ALL {
-        let cover = history.cover(resolution, start, end);
+    for (resolution, times) in [(0, 1), (0, 90), (1, 1), (1, 24)].map(|(nth, times)| (Resolution::ALL[nth], times)) {
+        let grid_ms = resolution.ms() * times;
+        let cover = history.cover(resolution, start, end).on_grid(grid_ms);
         has_files |= cover.has_files();
         for (labels, samples) in model {
-            let what = format!("{what}: {labels} by {}", resolution.name());
-            let expected = expected(samples, resolution);
+            let what = format!("{what}: {labels} by {times} times {}", resolution.name());
+            let expected = expected(samples, grid_ms);
             let mut found = Vec::new();
             let one = known.get(labels).unwrap_or_else(|| panic!("{what}: no such series"));
             history.buckets(one, &cover, (start, end), Fields::ALL, |bucket| found.push(bucket)).unwrap();
@@ -170,6 +172,61 @@ fn a_year_is_few_files_and_its_samples_may_go() {
     history.samples_of(one, &old, (WINDOW, WINDOW + DAY_MS), &mut ts, &mut values).unwrap();
     assert!(old.has_files() && ts.len() == 71, "{}", ts.len());
     assert!(!history.remains(WINDOW + 50 * DAY_MS, WINDOW + 70 * DAY_MS).has_files());
+}
+
+#[test]
+fn a_series_is_read_page_by_page() {
+    let disk = SimDisk::new(1);
+    let (history, mut appender, _) = open(&disk, &config());
+    let mut feeder = Feeder::new(SourceName::agent("one"));
+    feeder.now = WINDOW;
+    feeder.restart(0, &[0, 1, 2, 3]);
+    let mut random = Random(8);
+    for nth in 0..8 * 1440 {
+        // Now and then none is taken for a while, and late, so that neither buckets nor times are a line.
+        let step_ms =
+            if nth % 1000 == 999 { 300_000 } else { 60_000 + i64::from(nth % 5 == 4) * random.below(3) as i64 };
+        feeder.tick(0, step_ms, |slot, before| match slot {
+            0 => 7_f64.to_bits(),
+            1 => (f64::from_bits(before.unwrap_or(0)) + random.below(90) as f64).to_bits(),
+            // Of two pages one can be told from another column.
+            2 if nth < 5000 => 7_f64.to_bits(),
+            _ => value(&mut random, before),
+        });
+    }
+    feeder.send_after(&mut appender, None);
+    sealed(&mut appender, feeder.now);
+    assert!(settle(&mut appender, feeder.now + DAY_MS) > 16);
+    let mut model = Model::new();
+    feeder.model(forever(), &mut model);
+    assert!(check(&history, &model, "eight days"));
+    let all = all_series(&history);
+    for hours in [(0, 1), (1, 50), (70, 90), (136, 137), (137, 192), (191, 192), (0, 192), (200, 300)] {
+        let (start, end) = (WINDOW + hours.0 * HOUR_MS, WINDOW + hours.1 * HOUR_MS);
+        for grid_ms in [60_000, 15 * 60_000, HOUR_MS] {
+            let cover = history.cover(Resolution::Minute, start, end).on_grid(grid_ms);
+            for fields in [Fields::ALL, Fields::MAX, Fields::SUM.and(Fields::MIN)] {
+                for one in &all {
+                    let mut found = Vec::new();
+                    history.buckets(one, &cover, (start, end), fields, |bucket| found.push(bucket)).unwrap();
+                    let mut expected = expected(&model[&one.labels], grid_ms);
+                    expected.retain(|bucket| bucket.end_ms > start && bucket.end_ms <= end);
+                    assert_eq!(found.len(), expected.len(), "{hours:?}");
+                    for (mut found, expected) in found.into_iter().zip(expected) {
+                        let asked =
+                            |field: Fields, found: f64, expected| if fields.has(field) { found } else { expected };
+                        found.first = asked(Fields::FIRST, found.first, expected.first);
+                        found.last = asked(Fields::LAST, found.last, expected.last);
+                        found.min = asked(Fields::MIN, found.min, expected.min);
+                        found.max = asked(Fields::MAX, found.max, expected.max);
+                        found.sum = asked(Fields::SUM, found.sum, expected.sum);
+                        found.resets = asked(Fields::RESETS, found.resets, expected.resets);
+                        assert_alike(&found, &expected, &format!("{hours:?} of {} by {grid_ms}", one.labels));
+                    }
+                }
+            }
+        }
+    }
 }
 
 #[test]
@@ -339,7 +396,7 @@ fn a_cut_anywhere_leaves_right_answers() {
     assert!(cuts > 20, "{cuts} cuts");
 }
 
-const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/v1.rol");
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
 
 /// A store whose one day is rolled up, what it holds, and the file of its minutes.
 fn rolled_up_day() -> (SimDisk, Model, std::path::PathBuf) {
@@ -370,20 +427,23 @@ fn rolled_up_day() -> (SimDisk, Model, std::path::PathBuf) {
 }
 
 #[test]
-fn version_1_is_read() {
+fn every_version_is_read() {
     let (_, model, path) = rolled_up_day();
-    let disk = SimDisk::new(2);
-    disk.create(&path).unwrap().write_at(0, &std::fs::read(FIXTURE).unwrap()).unwrap();
-    let (history, _, report) = open(&disk, &config());
-    assert!(report.losses.is_empty() && report.rollups == 1, "{report:?}");
-    assert!(check(&history, &model, "version 1"));
+    for fixture in ["v1.rol", "v2.rol"] {
+        let disk = SimDisk::new(2);
+        let bytes = std::fs::read(std::path::Path::new(FIXTURES).join(fixture)).unwrap();
+        disk.create(&path).unwrap().write_at(0, &bytes).unwrap();
+        let (history, _, report) = open(&disk, &config());
+        assert!(report.losses.is_empty() && report.rollups == 1, "{report:?}");
+        assert!(check(&history, &model, fixture));
+    }
 }
 
 #[test]
 #[ignore = "writes the fixture of a new version"]
 fn write_rollup_fixture() {
     let (disk, _, path) = rolled_up_day();
-    std::fs::write(FIXTURE, disk.contents(&path).unwrap()).unwrap();
+    std::fs::write(std::path::Path::new(FIXTURES).join("v2.rol"), disk.contents(&path).unwrap()).unwrap();
 }
 
 #[test]
@@ -397,7 +457,7 @@ fn every_flipped_bit_is_noticed() {
         let mut noticed = !report.losses.is_empty();
         let cover = history.cover(Resolution::Minute, start, end);
         for one in all_series(&history) {
-            let expected = expected(&model[&one.labels], Resolution::Minute);
+            let expected = expected(&model[&one.labels], Resolution::Minute.ms());
             let mut found = Vec::new();
             match history.buckets(&one, &cover, (start, end), Fields::ALL, |bucket| found.push(bucket)) {
                 Err(_) => noticed = true,
