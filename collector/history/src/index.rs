@@ -1,6 +1,8 @@
 //! Which series there are: labels to number, and label → value → the series that have it. One index covers the head
 //! and every block. When a series has samples is not known here.
 
+mod entries;
+
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::ops::Bound;
@@ -9,6 +11,7 @@ use hashbrown::HashTable;
 use pitwatch_shared::model::{Labels, METRIC_NAME, MetricType};
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
+use self::entries::Entries;
 use crate::matchers::{Candidates, Matcher};
 
 /// A series' number while the store is open; never given twice.
@@ -19,7 +22,7 @@ pub(crate) type SeriesId = u32;
 pub(crate) struct Index {
     /// By the labels that the entry has: they are not held here too.
     ids: HashTable<SeriesId>,
-    entries: FxHashMap<SeriesId, Entry>,
+    entries: Entries,
     /// Sources of a series after its first: nearly every series has but one.
     more_sources: FxHashMap<SeriesId, Vec<u32>>,
     next: SeriesId,
@@ -49,16 +52,16 @@ impl Index {
     }
 
     pub(crate) fn labels(&self, id: SeriesId) -> Option<&Labels> {
-        self.entries.get(&id).map(|entry| &entry.labels)
+        self.entries.get(id).map(|entry| &entry.labels)
     }
 
     pub(crate) fn kind(&self, id: SeriesId) -> MetricType {
-        self.entries.get(&id).map_or(MetricType::Unknown, |entry| entry.kind)
+        self.entries.get(id).map_or(MetricType::Unknown, |entry| entry.kind)
     }
 
     /// The sources whose heads may hold the series.
     pub(crate) fn sources(&self, id: SeriesId) -> impl Iterator<Item = u32> {
-        let first = self.entries.get(&id).map(|entry| entry.source).filter(|source| *source != NO_SOURCE);
+        let first = self.entries.get(id).map(|entry| entry.source).filter(|source| *source != NO_SOURCE);
         first.into_iter().chain(self.more_sources.get(&id).into_iter().flatten().copied())
     }
 
@@ -67,7 +70,7 @@ impl Index {
         if self.sources(id).any(|known| known == source) {
             return;
         }
-        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let Some(entry) = self.entries.get_mut(id) else { return };
         if entry.source == NO_SOURCE {
             entry.source = source;
         } else {
@@ -79,7 +82,7 @@ impl Index {
     pub(crate) fn arrived(&mut self, ids: &[SeriesId]) {
         self.arrivals += 1;
         for id in ids {
-            let name = self.entries.get(id).and_then(|entry| entry.labels.value(METRIC_NAME)).unwrap_or("");
+            let name = self.entries.get(*id).and_then(|entry| entry.labels.value(METRIC_NAME)).unwrap_or("");
             match self.arrivals_of.get_mut(name) {
                 Some(known) => *known = self.arrivals,
                 None => {
@@ -98,7 +101,7 @@ impl Index {
     pub(crate) fn insert(&mut self, labels: &Labels, kind: MetricType) -> SeriesId {
         if let Some(id) = self.id(labels) {
             if kind != MetricType::Unknown
-                && let Some(entry) = self.entries.get_mut(&id)
+                && let Some(entry) = self.entries.get_mut(id)
             {
                 entry.kind = kind;
             }
@@ -119,16 +122,16 @@ impl Index {
             }
         }
         self.entries.insert(id, Entry { labels: labels.clone(), kind, source: NO_SOURCE });
-        self.ids.insert_unique(hash(labels), id, |id| self.entries.get(id).map_or(0, |entry| hash(&entry.labels)));
+        self.ids.insert_unique(hash(labels), id, |id| self.entries.get(*id).map_or(0, |entry| hash(&entry.labels)));
         id
     }
 
     /// Forgets every series but those of `keep`.
     pub(crate) fn retain(&mut self, keep: &FxHashSet<SeriesId>) {
-        if self.entries.keys().all(|id| keep.contains(id)) {
+        if self.entries.ids().all(|id| keep.contains(&id)) {
             return;
         }
-        self.entries.retain(|id, _| keep.contains(id));
+        self.entries.retain(|id| keep.contains(&id));
         self.ids.retain(|id| keep.contains(id));
         self.more_sources.retain(|id, _| keep.contains(id));
         for values in self.postings.values_mut() {
@@ -156,11 +159,7 @@ impl Index {
         }
         narrowing.sort_unstable_by_key(Vec::len);
         let mut lists = narrowing.into_iter();
-        let mut ids = lists.next().unwrap_or_else(|| {
-            let mut all: Vec<_> = self.entries.keys().copied().collect();
-            all.sort_unstable();
-            all
-        });
+        let mut ids = lists.next().unwrap_or_else(|| self.entries.ids().collect());
         for list in lists {
             ids.retain(|id| list.binary_search(id).is_ok());
         }
