@@ -13,8 +13,8 @@ const MAGIC: [u8; 8] = *b"PITWROL\n";
 pub(crate) const VERSION: u32 = 2;
 /// The first version that divides a series' buckets into pages.
 const VERSION_PAGES: u32 = 2;
-/// Buckets of a page, but for the last one of a series. Few enough that a page's columns stay in a core's cache while they
-/// are joined, and that a query for a day decodes little else; many enough that dividing them costs under a hundredth.
+/// Buckets of a page, but for the last one of a series: not three days of minutes, so that a query for a day decodes little
+/// else, and what is decoded stays in a core's cache while it is joined.
 pub(crate) const PAGE_BUCKETS: usize = 4096;
 /// Bytes of the footer.
 pub(crate) const FOOTER_BYTES: usize = 88;
