@@ -4,6 +4,7 @@
 //! ingest queue, the state store and HTTP.
 //!
 //! - [`rules`]: rule files on disk and the query side of the engine.
+//! - [`lag`]: how late evaluations are.
 //! - `reload`: rules and routing that changed, taken all or none.
 //! - [`routing`]: who hears of what, from the configuration.
 //! - [`desk`]: what is to be told, silences, acknowledgements, incidents.
@@ -14,6 +15,7 @@
 
 pub mod deliver;
 pub mod desk;
+pub mod lag;
 pub mod links;
 mod mail;
 pub mod moment;
@@ -38,6 +40,7 @@ use tracing::{error, warn};
 
 use self::deliver::Ways;
 use self::desk::Desk;
+use self::lag::Lag;
 use self::links::Links;
 use self::moment::Moments;
 use self::rules::RuleSource;
@@ -45,12 +48,13 @@ use self::store::AlertStore;
 use crate::clock::unix_ms;
 use crate::config::AlertingConfig;
 use crate::ingest::Ingest;
+use crate::ingest::arrivals::Arrived;
 
-/// After an evaluation that took `d`, the next one that data wakes waits this many times `d`: rules take at most a
-/// quarter of a core however dear they are.
+/// After an evaluation of the rules that need every series, which took `d`, the next waits this many times `d`: they take
+/// at most a quarter of a core however dear they are ...
 const REST_FACTOR: u32 = 3;
-/// Frames of one moment arrive over this long, milliseconds: an evaluation waits for them.
-const SETTLE_MS: u64 = 20;
+/// ... and at least so long, milliseconds: what arrives meanwhile shares one.
+const REST_MIN_MS: u64 = 100;
 /// When nothing else is due, clocks are looked at this often, milliseconds.
 const IDLE_MS: i64 = 1_000;
 
@@ -70,6 +74,16 @@ pub struct Alerts {
     queued: Notify,
     /// Counts.
     pub stats: AlertStats,
+}
+
+/// What one turn of the evaluating loop is about.
+#[derive(Debug)]
+struct Round {
+    arrived: Arrived,
+    /// Rules that need every series may run ...
+    is_rested: bool,
+    /// ... and have something new to see.
+    is_fresh: bool,
 }
 
 #[derive(Debug)]
@@ -95,6 +109,8 @@ pub struct AlertStats {
     pub evaluations: AtomicU64,
     /// Time spent in them, microseconds.
     pub evaluation_us: AtomicU64,
+    /// From samples that are durable to the end of the evaluation that saw them.
+    pub lag: Lag,
     /// Rules that ran.
     pub rule_runs: AtomicU64,
     /// Rules that failed.
@@ -162,31 +178,58 @@ impl Alerts {
     /// Evaluates as data arrives and as clocks ask, until `stop`.
     pub async fn evaluate(self: Arc<Self>, ingest: Ingest, mut stop: watch::Receiver<bool>) {
         let mut committed = ingest.committed.clone();
+        // Whether something arrived that the rules which need every series have not seen, and when those may run again.
+        let (mut is_fresh, mut rested) = (false, Instant::now());
         loop {
             let due_ms = self.lock().engine.due_ms().unwrap_or(i64::MAX);
-            let pause_ms = due_ms.saturating_sub(unix_ms()).clamp(0, IDLE_MS);
-            let wake = tokio::select! {
+            let due_in_ms = due_ms.saturating_sub(unix_ms()).clamp(0, if is_fresh { 0 } else { IDLE_MS });
+            let due_in = Duration::from_millis(due_in_ms.unsigned_abs());
+            tokio::select! {
                 () = stopped(&mut stop) => return,
                 changed = committed.changed() => {
                     if changed.is_err() {
                         return;
                     }
-                    tokio::time::sleep(Duration::from_millis(SETTLE_MS)).await;
-                    committed.mark_unchanged();
-                    Wake::Data
+                    is_fresh = true;
                 }
-                () = tokio::time::sleep(Duration::from_millis(pause_ms.unsigned_abs())) => Wake::Clock,
-            };
-            let this = self.clone();
-            let begun = Instant::now();
-            if tokio::task::spawn_blocking(move || this.evaluate_now(wake)).await.is_err() {
-                error!("rule evaluation panicked; it goes on with the next one");
+                () = tokio::time::sleep(due_in.max(rested.saturating_duration_since(Instant::now()))) => {}
             }
-            tokio::time::sleep(begun.elapsed() * REST_FACTOR).await;
+            let round = Round { arrived: ingest.arrivals.take(), is_rested: Instant::now() >= rested, is_fresh };
+            let this = self.clone();
+            let was_rested = round.is_rested;
+            let Ok((by_instance, whole)) = tokio::task::spawn_blocking(move || this.round(&round)).await else {
+                error!("rule evaluation panicked; it goes on with the next one");
+                rested = Instant::now() + Duration::from_millis(REST_MIN_MS);
+                continue;
+            };
+            if was_rested {
+                is_fresh = false;
+                rested = Instant::now() + (whole * REST_FACTOR).max(Duration::from_millis(REST_MIN_MS));
+            }
+            // As long a rest as it took: half a core at most.
+            tokio::time::sleep(by_instance).await;
         }
     }
 
-    fn evaluate_now(&self, wake: Wake) {
+    /// Evaluates what can be evaluated by instance for those of which samples arrived, then, if it may, the rest. Gives
+    /// how long each took.
+    fn round(&self, round: &Round) -> (Duration, Duration) {
+        let begun = Instant::now();
+        if !round.arrived.instances.is_empty() {
+            self.evaluate_now(Wake::Arrived(&round.arrived.instances));
+            for (durable, instances) in &round.arrived.commits {
+                self.stats.lag.note(durable.elapsed(), *instances as u64);
+            }
+        }
+        let by_instance = begun.elapsed();
+        if round.is_rested {
+            let is_due = self.lock().engine.due_ms().is_some_and(|due_ms| due_ms <= unix_ms());
+            self.evaluate_now(if round.is_fresh && !is_due { Wake::Data } else { Wake::Clock });
+        }
+        (by_instance, begun.elapsed() - by_instance)
+    }
+
+    fn evaluate_now(&self, wake: Wake<'_>) {
         let begun = Instant::now();
         let now_ms = unix_ms();
         let mut inner = self.lock();
@@ -196,7 +239,7 @@ impl Alerts {
         if output.runs.is_empty() && output.changes.is_empty() && output.notifications.is_empty() {
             return;
         }
-        source.flush();
+        source.flush(now_ms);
         for run in &output.runs {
             let Some(error) = run.error.as_deref().or(run.remark.as_deref()) else { continue };
             self.stats.rule_failures.fetch_add(1, Ordering::Relaxed);

@@ -2,11 +2,13 @@
 //!
 //! - [`core`]: accepting, group commit and acks, sans-IO, so that simulation drives it as it is.
 //! - [`internal`]: the collector's own series as frames of its own sources.
+//! - [`arrivals`]: of whom samples became durable, for rules.
 //! - this file: the thread, its queue and its bounds.
 //!
 //! While the disk refuses, frames wait in their bounded queue, nothing is acknowledged, connections go on, and the
 //! commit is tried again; agents keep what is not acknowledged.
 
+pub mod arrivals;
 pub mod core;
 pub mod internal;
 
@@ -21,9 +23,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use pitwatch_history::{Appender, RowsAppended, SeriesRows, SnapshotFile, SourceName};
 use pitwatch_shared::model::{Labels, Lane, Mark, MetricType};
+use rustc_hash::FxHashSet;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
+use self::arrivals::Arrivals;
 use self::core::{Core, Fault, Resume};
 use self::internal::Internal;
 use crate::background::Background;
@@ -189,6 +193,8 @@ pub struct Ingest {
     pub stats: Arc<IngestStats>,
     /// Changes with each commit: the commit's number.
     pub committed: watch::Receiver<u64>,
+    /// Of whom samples became durable.
+    pub arrivals: Arc<Arrivals>,
 }
 
 impl Ingest {
@@ -200,6 +206,7 @@ impl Ingest {
         let (events, queue) = mpsc::channel(QUEUE_EVENTS);
         let stats = Arc::new(IngestStats::default());
         let (committed, commits) = watch::channel(0);
+        let arrivals = Arc::new(Arrivals::default());
         let mut worker = Worker {
             internal: Internal::new(&appender),
             core: Core::new(appender),
@@ -207,6 +214,8 @@ impl Ingest {
             waiting: VecDeque::new(),
             stats: stats.clone(),
             committed,
+            arrivals: arrivals.clone(),
+            heard: FxHashSet::default(),
             background: Background::default(),
             maintained: Instant::now(),
             committed_at: Instant::now(),
@@ -216,7 +225,8 @@ impl Ingest {
             replies: Vec::new(),
         };
         let thread = std::thread::Builder::new().name("ingest".into()).spawn(move || worker.run(queue))?;
-        Ok((Self { events, room: Arc::new(Semaphore::new(QUEUE_BYTES)), stats, committed: commits }, thread))
+        let room = Arc::new(Semaphore::new(QUEUE_BYTES));
+        Ok((Self { events, room, stats, committed: commits, arrivals }, thread))
     }
 
     /// Hands an event over; waits while the queue is full. `false` if the thread has ended.
@@ -258,6 +268,9 @@ struct Worker {
     waiting: VecDeque<Event>,
     stats: Arc<IngestStats>,
     committed: watch::Sender<u64>,
+    arrivals: Arc<Arrivals>,
+    /// Instances of which samples wait for a commit.
+    heard: FxHashSet<Arc<str>>,
     background: Background,
     maintained: Instant,
     committed_at: Instant,
@@ -351,6 +364,9 @@ impl Worker {
                 counters.bytes.fetch_add(frame.payload.len() as u64, Ordering::Relaxed);
                 counters.events.fetch_add(stored.events, Ordering::Relaxed);
                 counters.lost_frames.fetch_add(stored.lost_frames, Ordering::Relaxed);
+                if frame.lane == Lane::Metrics {
+                    arrivals::note(&mut self.heard, frame.source.name.clone());
+                }
                 if frame.lane == Lane::Events {
                     counters.lost_events.fetch_add(stored.lost_frames, Ordering::Relaxed);
                 }
@@ -380,6 +396,9 @@ impl Worker {
         if taken.is_none() && !self.refusing {
             self.commit();
             taken = self.core.rows(&self.remote_write, &rows.series);
+        }
+        if taken.is_some() {
+            rows.series.iter().for_each(|one| arrivals::note_series(&mut self.heard, &one.labels));
         }
         // Without an answer the sender comes again.
         self.replies.extend(taken.map(|appended| (rows.reply, appended)));
@@ -422,6 +441,7 @@ impl Worker {
                 for (reply, appended) in self.replies.drain(..) {
                     let _ = reply.send(appended);
                 }
+                self.arrivals.add(&mut self.heard);
                 self.committed.send_modify(|number| *number += 1);
                 // What waited while the disk refused goes on now.
                 for event in std::mem::take(&mut self.waiting) {

@@ -207,6 +207,15 @@ impl Telemetry {
         counter(all, "pitwatch_collector_rule_evaluations_total", load(&stats.evaluations));
         counter(all, "pitwatch_collector_rule_evaluation_seconds_total", load(&stats.evaluation_us) / 1e6);
         counter(all, "pitwatch_collector_rule_failures_total", load(&stats.rule_failures));
+        let (buckets, sum) = stats.lag.buckets();
+        let count = buckets.last().map_or(0, |(_, count)| *count);
+        for (end, value) in buckets {
+            let name = "pitwatch_collector_rule_lag_seconds_bucket";
+            let labels = vec![("le".to_owned(), pitwatch_promql::format_value(end))];
+            all.push(Series { name, kind: MetricType::Counter, labels, value: value as f64 });
+        }
+        counter(all, "pitwatch_collector_rule_lag_seconds_sum", sum);
+        counter(all, "pitwatch_collector_rule_lag_seconds_count", count as f64);
         counter(all, "pitwatch_collector_rule_reloads_total", load(&stats.reloads));
         counter(all, "pitwatch_collector_rule_reload_failures_total", load(&stats.reload_failures));
         let refused = stats.rules_refused.load(Ordering::Relaxed);

@@ -11,18 +11,27 @@
 
 mod alert;
 mod evaluate;
+mod held;
+mod scope;
+mod telling;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 pub(crate) use alert::key;
 pub use alert::{Alert, Phase, StoredAlert};
+pub use scope::{Instances, Scope};
+pub use telling::told;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use self::held::Held;
+use self::scope::Round;
+use self::telling::{notification, query, texts, withdraw};
+use crate::depends::INSTANCE;
 use crate::labels::{Fnv, LabelSet};
 use crate::limits;
-use crate::notification::{Notification, Transition};
+use crate::notification::Notification;
 use crate::rules::{EXTENSION, Group, NoData, Rule, RuleFile, RuleKind};
 use crate::template::{Context, Template};
 
@@ -54,6 +63,9 @@ pub struct Prepared<P> {
     /// is `a`. `None` where there is no such comparison, as in `absent(a)`; then an alert that stops matching is over,
     /// as in Prometheus.
     pub probe: Option<P>,
+    /// Whether each row carries the `instance` of the series that it is made of, and is made of no other instance's:
+    /// the rows of an instance are then a matter of that instance's series alone, the probe's too.
+    pub by_instance: bool,
 }
 
 /// Answers expressions and takes what rules record. The collector joins the query language and the history here.
@@ -67,11 +79,12 @@ pub trait Source {
     /// What is wrong with it, for the person who wrote it.
     fn prepare(&self, expr: &str) -> Result<Prepared<Self::Prepared>, String>;
 
-    /// The expression's rows at an instant; a scalar is one row without labels.
+    /// The expression's rows at an instant; a scalar is one row without labels. Of an expression that is
+    /// [`Prepared::by_instance`] those of the scope are asked for; rows of other instances may be among them.
     ///
     /// # Errors
     /// What failed.
-    fn run(&self, prepared: &Self::Prepared, ts_ms: i64) -> Result<Vec<Row>, String>;
+    fn run(&self, prepared: &Self::Prepared, scope: Scope<'_>, ts_ms: i64) -> Result<Vec<Row>, String>;
 
     /// Takes what a rule recorded at an instant, before the next rule of its group runs, which may read it: what is new
     /// or has another value. A series that is not named has its value still. Called at each evaluation that did not
@@ -124,11 +137,15 @@ impl Default for Options {
 }
 
 /// Why the engine is called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wake {
-    /// The time has come: groups that are due run.
+#[derive(Clone, Copy, Debug)]
+pub enum Wake<'a> {
+    /// The time has come: groups that are due run. Rules that are evaluated by instance are so for the instances of
+    /// which nothing arrived since the last time.
     Clock,
-    /// Data arrived: groups of the default interval run too, if they did not just now.
+    /// Samples of these instances arrived: of the groups of the default interval those rules run, over these
+    /// instances, that can be evaluated by instance.
+    Arrived(&'a Instances),
+    /// Something arrived: of the groups of the default interval those rules run that need every series.
     Data,
     /// Every group runs, whatever its clock says: for tests and previews.
     Every,
@@ -189,7 +206,7 @@ pub struct RuleStatus {
 pub struct RuleState<P> {
     rule: Rule<Prepared<P>>,
     key: String,
-    alerts: FxHashMap<LabelSet, Alert>,
+    alerts: Held,
     /// The labels of the alert of each row, where they follow from the row's labels alone.
     labels_of: FxHashMap<LabelSet, LabelSet>,
     /// Counts the evaluations; see [`Alert`]'s `seen_in`.
@@ -270,7 +287,7 @@ impl<P> GroupState<P> {
         self.interval_ms
     }
 
-    /// When it last ran.
+    /// When one of its rules last ran.
     #[must_use]
     pub fn evaluated_at_ms(&self) -> Option<i64> {
         self.last_ms
@@ -290,13 +307,15 @@ pub struct Engine<P> {
     groups: Vec<GroupState<P>>,
     /// Series of rules that a reload took away; they end with the next evaluation.
     ended: Vec<LabelSet>,
+    /// Instances of which samples arrived since the groups of the default interval were due last.
+    heard: Instances,
 }
 
 impl<P> Engine<P> {
     /// An engine over `files`, without alerts. The groups are due at once.
     #[must_use]
     pub fn new(files: Vec<RuleFile<Prepared<P>>>, options: Options) -> Self {
-        Self { options, groups: groups(files), ended: Vec::new() }
+        Self { options, groups: groups(files), ended: Vec::new(), heard: Instances::default() }
     }
 
     /// Takes back what was stored before a restart. Nothing was evaluated for the last `gap_ms`; the `for` clocks of
@@ -322,7 +341,7 @@ impl<P> Engine<P> {
                     let earliest_ms = now_ms + gap_ms.min(limits::FOR_GRACE_MAX_MS).min(spec.for_ms);
                     alert.active_at_ms = fires_at_ms.max(earliest_ms) - spec.for_ms;
                 }
-                rule.alerts.insert(alert.labels.clone(), Alert::from_stored(alert));
+                rule.alerts.insert(Alert::from_stored(alert));
             }
         }
         let mut orphans: Vec<StoredAlert> = by_rule.into_values().flatten().collect();
@@ -338,6 +357,7 @@ impl<P> Engine<P> {
     /// rules that are gone are withdrawn.
     pub fn reload(&mut self, files: Vec<RuleFile<Prepared<P>>>, now_ms: i64) -> Output {
         let old = std::mem::replace(&mut self.groups, groups(files));
+        self.heard.clear();
         let mut stored = Vec::new();
         let mut recorded: HashMap<String, FxHashSet<LabelSet>> = HashMap::new();
         for rule in old.into_iter().flat_map(|group| group.rules) {
@@ -361,40 +381,52 @@ impl<P> Engine<P> {
         let mut output = Output::default();
         for rule in self.groups.iter_mut().flat_map(|group| &mut group.rules) {
             let RuleState { rule, key, alerts, labels_of, .. } = rule;
-            alerts.retain(|labels, alert| {
-                let gone = gone(labels);
-                if gone {
-                    withdraw(alert, key, &rule.expr, now_ms, &mut output);
-                    self.ended.extend(alert.series(alert.phase));
-                    labels_of.remove(&alert.row);
-                }
-                !gone
-            });
+            let over = alerts.values().filter(|alert| gone(&alert.labels)).map(|alert| alert.labels.clone());
+            for labels in over.collect::<Vec<_>>() {
+                let Some(alert) = alerts.remove(&labels) else { continue };
+                withdraw(&alert, key, &rule.expr, now_ms, &mut output);
+                self.ended.extend(alert.series(alert.phase));
+                labels_of.remove(&alert.row);
+            }
         }
         output
     }
 
-    /// When the next group is due; `None` without groups. Data may wake groups earlier, see [`Wake::Data`].
+    /// When the next group is due; `None` without groups. Data may wake groups earlier, see [`Wake`].
     #[must_use]
     pub fn due_ms(&self) -> Option<i64> {
         self.groups.iter().map(|group| group.next_ms).min()
     }
 
     /// Runs the groups whose time has come.
-    pub fn evaluate<S: Source<Prepared = P>>(&mut self, wake: Wake, now_ms: i64, source: &mut S) -> Output {
+    pub fn evaluate<S: Source<Prepared = P>>(&mut self, wake: Wake<'_>, now_ms: i64, source: &mut S) -> Output {
         let mut output = Output::default();
         if !self.ended.is_empty() {
             let ended = self.ended.drain(..).map(|labels| RuleSample { labels, value: None });
             source.record(ENDED, now_ms, &ended.collect::<Vec<_>>());
         }
+        let mut has_pulsed = false;
         for group in &mut self.groups {
-            let rested = group.last_ms.is_none_or(|last| now_ms - last >= limits::DATA_WAKE_MIN_GAP_MS);
-            let woken = wake == Wake::Data && group.interval_ms.is_none() && rested;
-            if now_ms >= group.next_ms || woken || wake == Wake::Every {
-                evaluate::group(group, &self.options, now_ms, source, &mut output);
-                group.last_ms = Some(now_ms);
+            let is_default = group.interval_ms.is_none();
+            let is_due = matches!(wake, Wake::Every) || matches!(wake, Wake::Clock) && now_ms >= group.next_ms;
+            let (whole, by_instance) = match wake {
+                Wake::Every => (true, Some(Scope::All)),
+                Wake::Clock if is_due => (true, Some(Scope::Except(&self.heard))),
+                Wake::Data if is_default => (true, None),
+                Wake::Arrived(instances) if is_default => (false, Some(Scope::Only(instances))),
+                _ => continue,
+            };
+            evaluate::group(group, Round { whole, by_instance }, &self.options, now_ms, source, &mut output);
+            if is_due {
                 group.next_ms = next_slot(group, self.options.default_interval_ms, now_ms);
+                has_pulsed |= is_default;
             }
+        }
+        if has_pulsed {
+            self.heard.clear();
+        }
+        if let Wake::Arrived(instances) = wake {
+            self.heard.extend(instances.iter().cloned());
         }
         output
     }
@@ -482,10 +514,11 @@ fn groups<P>(files: Vec<RuleFile<Prepared<P>>>) -> Vec<GroupState<P>> {
                 let base = rule_key(&file.name, &name, &rule, 0);
                 let nth = seen.entry(base).and_modify(|nth| *nth += 1).or_default();
                 let key = rule_key(&file.name, &name, &rule, *nth);
+                let by_instance = interval_ms.is_none() && limit == 0 && is_by_instance(&rule);
                 states.push(RuleState {
                     rule,
                     key,
-                    alerts: FxHashMap::default(),
+                    alerts: Held::new(by_instance),
                     labels_of: FxHashMap::default(),
                     turn: 0,
                     recorded: FxHashSet::default(),
@@ -498,6 +531,12 @@ fn groups<P>(files: Vec<RuleFile<Prepared<P>>>) -> Vec<GroupState<P>> {
         }
     }
     all
+}
+
+/// Whether an alert's instance is its row's, and its row a matter of that instance.
+fn is_by_instance<P>(rule: &Rule<Prepared<P>>) -> bool {
+    let RuleKind::Alert(spec) = &rule.kind else { return false };
+    rule.prepared.by_instance && spec.labels.iter().all(|(name, _)| &**name != INSTANCE)
 }
 
 /// What a rule is known by over restarts and reloads: its place, name and labels, not its expression, so that a
@@ -533,65 +572,6 @@ fn next_slot<P>(group: &GroupState<P>, default_interval_ms: i64, now_ms: i64) ->
     hash.add(group.name.as_bytes());
     let shift = i64::try_from(hash.0 >> 1).unwrap_or(0) % interval_ms;
     ((now_ms - shift).div_euclid(interval_ms) + 1) * interval_ms + shift
-}
-
-fn query<S: Source>(source: &S, expr: &str, ts_ms: i64) -> Result<Vec<Row>, String> {
-    source.run(&source.prepare(expr)?.expr, ts_ms)
-}
-
-/// Templates to texts. One that fails says so in its place, as Prometheus does: an alert with a bad text is better
-/// than none. The first failure is noted.
-fn texts<'a>(
-    templates: impl IntoIterator<Item = &'a (Arc<str>, Template)>,
-    context: &Context<'_>,
-    error: &mut Option<String>,
-) -> Vec<(Arc<str>, Arc<str>)> {
-    let text = |(name, template): &(Arc<str>, Template)| {
-        let text = match template.literal() {
-            Some(text) => text.clone(),
-            None => template.render(context).map(Arc::from).unwrap_or_else(|failed| {
-                let text = format!("<error expanding template: {failed}>").into();
-                error.get_or_insert_with(|| format!("{name}: {failed}"));
-                text
-            }),
-        };
-        (name.clone(), text)
-    };
-    templates.into_iter().map(text).collect()
-}
-
-fn withdraw(alert: &Alert, rule_key: &str, expr: &str, now_ms: i64, output: &mut Output) {
-    output.changes.push(AlertChange::Remove(alert::key(rule_key, &alert.labels)));
-    if alert.sent > 0 {
-        output.notifications.push(notification(alert, Transition::Withdrawn, rule_key, expr, now_ms));
-    }
-}
-
-/// What is told of an alert as it is stored.
-#[must_use]
-pub fn told(alert: &StoredAlert, transition: Transition, now_ms: i64) -> Notification {
-    notification(&Alert::from_stored(alert.clone()), transition, &alert.rule, &alert.expr, now_ms)
-}
-
-fn notification(alert: &Alert, transition: Transition, rule_key: &str, expr: &str, now_ms: i64) -> Notification {
-    let alert_key = alert::key(rule_key, &alert.labels);
-    let nth = if transition == Transition::NoData { alert.sent.to_string() } else { String::new() };
-    let over = matches!(transition, Transition::Resolved | Transition::Withdrawn);
-    Notification {
-        id: format!("{alert_key}-{}-{}{nth}", alert.fired_at_ms, transition.as_str()),
-        alert_key,
-        transition,
-        at_ms: now_ms,
-        labels: alert.labels.clone(),
-        annotations: alert.annotations.clone(),
-        value: alert.value,
-        active_at_ms: alert.active_at_ms,
-        fired_at_ms: alert.fired_at_ms,
-        resolved_at_ms: over.then_some(now_ms),
-        no_data_since_ms: alert.no_data_since_ms,
-        expr: expr.to_owned(),
-        depends_on: alert.depends_on.clone(),
-    }
 }
 
 #[cfg(test)]

@@ -29,10 +29,10 @@ pub const TEMPLATE_REGEX_MAX_BYTES: usize = 1024 * 1024;
 /// Widest padding and precision of a `printf` verb in characters.
 pub const PRINTF_WIDTH_MAX: usize = 256;
 
-/// Most rows that one rule's expression may give, and so most alerts of one rule at once.
+/// Most rows that one rule's expression may give.
 pub const ROWS_PER_RULE_MAX: usize = 100_000;
-/// Data arriving wakes a group of the default interval no sooner than this after its last evaluation.
-pub const DATA_WAKE_MIN_GAP_MS: i64 = 100;
+/// Most alerts of one rule at once; those that no longer match may stand beside all that do.
+pub const ALERTS_PER_RULE_MAX: usize = 2 * ROWS_PER_RULE_MAX;
 /// How long a pending alert whose data is missing keeps its `for` clock.
 pub const PENDING_NO_DATA_MAX_MS: i64 = 5 * 60 * 1000;
 /// Nothing was evaluated for longer than this: pending alerts begin anew.

@@ -4,6 +4,8 @@ use pitwatch_alerting::{LabelSet, Prepared, Row};
 use pitwatch_promql::ast::{Binary, BinaryOp, ValueType};
 use pitwatch_promql::{Cancel, Engine, Expr, Labels, Source, Value, parse};
 
+use crate::instance::is_by_instance;
+
 /// Parses an expression and its probe.
 ///
 /// # Errors
@@ -13,7 +15,7 @@ pub fn prepare(expr: &str) -> Result<Prepared<Expr>, String> {
     if !matches!(expr.value_type(), ValueType::Vector | ValueType::Scalar) {
         return Err(format!("a rule's expression gives a vector or a scalar, not a {}", expr.value_type().as_str()));
     }
-    Ok(Prepared { probe: without_comparison(&expr), expr })
+    Ok(Prepared { probe: without_comparison(&expr), by_instance: is_by_instance(&expr), expr })
 }
 
 /// The rows of an expression at an instant; a scalar is one row without labels.

@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use pitwatch_alerting::engine::{Options, Wake};
+use pitwatch_alerting::engine::{Options, Scope, Wake};
 use pitwatch_alerting::labels::{ALERT_NAME, METRIC_NAME};
 use pitwatch_alerting::rules::{Rule, RuleKind};
 use pitwatch_alerting::{Engine, LabelSet, Prepared, Row, RuleFile, RuleSample, Semantics, Transition, depends};
@@ -229,7 +229,10 @@ impl<'a, S: Source> Replay<'a, S> {
             number += 1;
             Numbered { expr, number: Some(number) }
         };
-        let mut prepared = |p: Prepared<Expr>| Prepared { expr: numbered(p.expr), probe: p.probe.map(&mut numbered) };
+        let mut prepared = |p: Prepared<Expr>| {
+            let (expr, probe) = (numbered(p.expr), p.probe.map(&mut numbered));
+            Prepared { expr, probe, by_instance: p.by_instance }
+        };
         let mut kept = Vec::new();
         let mut room = RECORDED_SAMPLES_MAX;
         for file in files {
@@ -306,10 +309,10 @@ impl<S: Source> pitwatch_alerting::Source for Replay<'_, S> {
 
     fn prepare(&self, expr: &str) -> Result<Prepared<Numbered>, String> {
         let Prepared { expr, .. } = prepare(expr)?;
-        Ok(Prepared { expr: Numbered { expr, number: None }, probe: None })
+        Ok(Prepared { expr: Numbered { expr, number: None }, probe: None, by_instance: false })
     }
 
-    fn run(&self, prepared: &Numbered, ts_ms: i64) -> Result<Vec<Row>, String> {
+    fn run(&self, prepared: &Numbered, _: Scope<'_>, ts_ms: i64) -> Result<Vec<Row>, String> {
         let Some(number) = prepared.number else {
             return rows(self.engine, &self.source, &prepared.expr, ts_ms, self.cancel);
         };

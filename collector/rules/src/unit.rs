@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use pitwatch_alerting::engine::{Options, Phase, Wake};
+use pitwatch_alerting::engine::{Options, Phase, Scope, Wake};
 use pitwatch_alerting::rules::RuleKind;
 use pitwatch_alerting::{Engine, LabelSet, Prepared, Row, RuleFile, RuleSample, Semantics, Source, limits};
 use pitwatch_promql::ast::ValueType;
@@ -119,7 +119,7 @@ impl Source for TestSource {
         prepare(expr)
     }
 
-    fn run(&self, expr: &Expr, ts_ms: i64) -> Result<Vec<Row>, String> {
+    fn run(&self, expr: &Expr, _: Scope<'_>, ts_ms: i64) -> Result<Vec<Row>, String> {
         rows(&self.engine, &self.store, expr, ts_ms, &Cancel::new())
     }
 
@@ -215,7 +215,7 @@ impl<'a> Run<'a> {
         for test in &self.group.exprs {
             verdict.expectations += 1;
             let at_ms = self.group.start_ms + test.eval_time_ms;
-            let got = prepare_any(&test.expr).and_then(|expr| self.source.run(&expr, at_ms));
+            let got = prepare_any(&test.expr).and_then(|expr| self.source.run(&expr, Scope::All, at_ms));
             verdict.errors.extend(compare::samples(test, got, self.file.fuzzy_compare));
         }
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use anyhow::Context as _;
-use pitwatch_alerting::engine::ENDED;
+use pitwatch_alerting::engine::{ENDED, Scope};
 use pitwatch_alerting::{LabelSet, Prepared, Row, RuleFile, RuleSample, Source, limits};
 use pitwatch_promql::{Cancel, Engine, EngineOptions, Expr};
 use pitwatch_rules::{expression, prepare};
@@ -39,6 +39,11 @@ const RULE_TIMEOUT_MS: u64 = 10_000;
 /// Series of a rule of which none changed are written this often, milliseconds: well within the five minutes that a
 /// query looks back.
 const UNCHANGED_EVERY_MS: i64 = 15_000;
+/// Of a rule with more series than this a change is written no sooner than [`MANY_EVERY_MS`] after the last: all of them
+/// are written each time, and a storm changes some many times a second.
+const MANY_SERIES: usize = 1_000;
+/// See [`MANY_SERIES`], milliseconds.
+const MANY_EVERY_MS: i64 = 1_000;
 
 /// The rule files that the configuration means, and what tells that one of them changed.
 pub type Fingerprint = Vec<(PathBuf, Option<SystemTime>, u64)>;
@@ -124,7 +129,7 @@ pub struct RuleSource {
     /// The series that each rule has now.
     recorded: HashMap<Arc<str>, HashMap<model::Labels, f64>>,
     /// Rules whose series are to be written at the next flush, and at which instant.
-    touched: Vec<(Arc<str>, i64)>,
+    touched: HashMap<Arc<str>, i64>,
     /// When each rule's series were written last.
     written_ms: HashMap<Arc<str>, i64>,
 }
@@ -139,15 +144,20 @@ impl RuleSource {
             ingest,
             begun: Instant::now(),
             recorded: HashMap::new(),
-            touched: Vec::new(),
+            touched: HashMap::new(),
             written_ms: HashMap::new(),
         }
     }
 
-    /// Hands what was recorded since the last call to history.
-    pub fn flush(&mut self) {
+    /// Hands what was recorded to history.
+    pub fn flush(&mut self, now_ms: i64) {
         for (rule, ts_ms) in std::mem::take(&mut self.touched) {
             let Some(series) = self.recorded.get(&rule) else { continue };
+            let is_young = self.written_ms.get(&rule).is_some_and(|written| now_ms - written < MANY_EVERY_MS);
+            if series.len() > MANY_SERIES && is_young {
+                self.touched.insert(rule, ts_ms);
+                continue;
+            }
             let samples = series.iter().map(|(labels, value)| (labels.clone(), MetricType::Gauge, *value)).collect();
             let table = format!("rule/{rule}").into();
             if self.ingest.try_send(Event::Internal(Tick { table, ts_ms, samples })) {
@@ -170,8 +180,8 @@ impl Source for RuleSource {
         prepare(expr)
     }
 
-    fn run(&self, prepared: &Expr, ts_ms: i64) -> Result<Vec<Row>, String> {
-        expression::rows(&self.engine, &self.source, prepared, ts_ms, &Cancel::new())
+    fn run(&self, prepared: &Expr, scope: Scope<'_>, ts_ms: i64) -> Result<Vec<Row>, String> {
+        expression::rows(&self.engine, &self.source.scoped(scope), prepared, ts_ms, &Cancel::new())
     }
 
     fn record(&mut self, rule: &str, ts_ms: i64, samples: &[RuleSample]) {

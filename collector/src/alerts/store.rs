@@ -13,8 +13,9 @@ use crate::state::{BATCH_MAX_KEYS, Batch, State, StateError, Table, VALUE_MAX_BY
 
 const EVALUATED_KEY: &[u8] = b"alerts/evaluated_ms";
 const LINK_KEY: &[u8] = b"alerts/link_key";
-/// The time of the last evaluation is stored this often, milliseconds.
-const EVALUATED_EVERY_MS: i64 = 15_000;
+/// The time of the last evaluation is stored this often, milliseconds: by so much more than a crash's outage may the clocks
+/// of pending alerts stand still.
+const EVALUATED_EVERY_MS: i64 = 2_000;
 /// First bytes of keys, by what is kept under them: in `notifications` ...
 const EPISODE: u8 = b'e';
 const TOLD: u8 = b't';

@@ -3,13 +3,14 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, BuildHasherDefault};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use pitwatch_alerting::engine::Scope;
 use pitwatch_history::rollup;
 use pitwatch_promql::{Bucket, Hints, Labels, MatchOp, Matcher, SampleBuf, Selection, Source, SourceError};
-use pitwatch_shared::model::METRIC_NAME;
-use rustc_hash::FxHasher;
+use pitwatch_shared::model::{INSTANCE, METRIC_NAME};
+use rustc_hash::{FxHashMap, FxHasher};
 
 use super::{Handle, HistorySource, Tier, tier};
 
@@ -25,6 +26,13 @@ pub struct KeptSource {
     kept: Mutex<Kept>,
 }
 
+/// Some instances' series of it.
+#[derive(Debug)]
+pub struct Scoped<'a> {
+    kept: &'a KeptSource,
+    scope: Scope<'a>,
+}
+
 /// Selections by the hash of their matchers.
 #[derive(Debug, Default)]
 struct Kept {
@@ -38,6 +46,8 @@ struct Meant {
     matchers: Vec<Matcher>,
     /// In the order of their labels.
     series: Vec<(Labels, Handle)>,
+    /// Where in that order each instance's are.
+    by_instance: FxHashMap<Arc<str>, Vec<u32>>,
     /// Series that have samples after this are among them.
     start_ms: i64,
     arrivals: u64,
@@ -45,6 +55,19 @@ struct Meant {
 }
 
 impl Meant {
+    fn within(&self, scope: Scope<'_>) -> Vec<(Labels, Handle)> {
+        let mut places: Vec<u32> = match scope {
+            Scope::All => return self.series.clone(),
+            Scope::Only(these) => these.iter().filter_map(|one| self.by_instance.get(one)).flatten().copied().collect(),
+            Scope::Except(those) => {
+                let others = self.by_instance.iter().filter(|(one, _)| !those.contains(*one));
+                others.flat_map(|(_, places)| places).copied().collect()
+            }
+        };
+        places.sort_unstable();
+        places.into_iter().map(|at| self.series[at as usize].clone()).collect()
+    }
+
     fn is_good(&self, start_ms: i64, arrivals: u64) -> bool {
         self.start_ms <= start_ms && self.arrivals == arrivals && self.found.elapsed() < KEPT_FOR
     }
@@ -57,19 +80,30 @@ impl KeptSource {
         Self { source, kept: Mutex::default() }
     }
 
+    /// The same, but only series of these instances.
+    #[must_use]
+    pub fn scoped<'a>(&'a self, scope: Scope<'a>) -> Scoped<'a> {
+        Scoped { kept: self, scope }
+    }
+
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The series of a selector that may have samples after `start_ms`, and others that had; in the order of labels.
-    fn series(&self, matchers: &[Matcher], start_ms: i64) -> Result<Vec<(Labels, Handle)>, SourceError> {
+    fn series(
+        &self,
+        matchers: &[Matcher],
+        scope: Scope<'_>,
+        start_ms: i64,
+    ) -> Result<Vec<(Labels, Handle)>, SourceError> {
         let name = matchers.iter().find(|matcher| matcher.name == METRIC_NAME && matcher.op == MatchOp::Eq);
         // Asked before the series: one that arrives meanwhile makes the answer old, not incomplete.
         let arrivals = self.source.history.arrivals(name.map(|matcher| &*matcher.value));
         let key = key(matchers);
         let before = match self.kept().selections.get(&key) {
             Some(kept) if kept.matchers == matchers && kept.is_good(start_ms, arrivals) => {
-                return Ok(kept.series.clone());
+                return Ok(kept.within(scope));
             }
             Some(kept) if kept.found.elapsed() < KEPT_FOR => kept.start_ms,
             _ => start_ms,
@@ -77,22 +111,23 @@ impl KeptSource {
         // The same selector may be asked with an offset and without: the longer look back serves both.
         let start_ms = start_ms.min(before);
         let series = self.source.series_from(matchers, start_ms)?;
-        let fresh = Meant { matchers: matchers.to_vec(), series, start_ms, arrivals, found: Instant::now() };
-        Ok(self.kept().keep(key, fresh))
+        let by_instance = by_instance(&series);
+        let matchers = matchers.to_vec();
+        let fresh = Meant { matchers, series, by_instance, start_ms, arrivals, found: Instant::now() };
+        let within = fresh.within(scope);
+        self.kept().keep(key, fresh);
+        Ok(within)
     }
 }
 
 impl Kept {
-    fn keep(&mut self, key: u64, fresh: Meant) -> Vec<(Labels, Handle)> {
+    fn keep(&mut self, key: u64, fresh: Meant) {
         // Of rules that are gone.
         self.selections.retain(|at, old| *at != key && old.found.elapsed() < KEPT_FOR);
         self.series = self.selections.values().map(|kept| kept.series.len()).sum();
-        if self.series + fresh.series.len() > SERIES_MAX {
-            return fresh.series;
+        if self.series + fresh.series.len() <= SERIES_MAX {
+            self.selections.insert(key, fresh);
         }
-        let series = fresh.series.clone();
-        self.selections.insert(key, fresh);
-        series
     }
 }
 
@@ -101,11 +136,22 @@ fn key(matchers: &[Matcher]) -> u64 {
     BuildHasherDefault::<FxHasher>::default().hash_one(parts)
 }
 
-impl Source for KeptSource {
+fn by_instance(series: &[(Labels, Handle)]) -> FxHashMap<Arc<str>, Vec<u32>> {
+    let mut places: FxHashMap<Arc<str>, Vec<u32>> = FxHashMap::default();
+    for (at, (labels, _)) in (0..).zip(series) {
+        let pairs = labels.shared();
+        let instance =
+            pairs.iter().find(|(name, _)| **name == *INSTANCE).map_or_else(|| "".into(), |(_, it)| it.clone());
+        places.entry(instance).or_default().push(at);
+    }
+    places
+}
+
+impl Source for Scoped<'_> {
     type Series = Handle;
 
     fn select(&self, matchers: &[Matcher], start_ms: i64, end_ms: i64) -> Result<Vec<(Labels, Handle)>, SourceError> {
-        self.source.select(matchers, start_ms, end_ms)
+        self.kept.source.select(matchers, start_ms, end_ms)
     }
 
     fn select_for(
@@ -115,24 +161,25 @@ impl Source for KeptSource {
         end_ms: i64,
         hints: &Hints,
     ) -> Result<Selection<Handle>, SourceError> {
-        let choice = tier::choose(&self.source.history, self.source.forced, (start_ms, end_ms), hints);
+        let source = &self.kept.source;
+        let choice = tier::choose(&source.history, source.forced, (start_ms, end_ms), hints);
         if choice.tier != Tier::Raw {
-            return self.source.chosen(&choice, matchers, (start_ms, end_ms), hints);
+            return source.chosen(&choice, matchers, (start_ms, end_ms), hints);
         }
-        let series = self.series(matchers, start_ms)?;
+        let series = self.kept.series(matchers, self.scope, start_ms)?;
         Ok(Selection { series, resolution_ms: None, tier: Some(choice.tier.name()), info: choice.info })
     }
 
     fn samples(&self, handle: &Handle, start_ms: i64, end_ms: i64, out: &mut SampleBuf) -> Result<(), SourceError> {
-        self.source.samples(handle, start_ms, end_ms, out)
+        self.kept.source.samples(handle, start_ms, end_ms, out)
     }
 
     fn latest(&self, handle: &Handle, start_ms: i64, end_ms: i64, out: &mut SampleBuf) -> Result<(), SourceError> {
-        self.source.latest(handle, start_ms, end_ms, out)
+        self.kept.source.latest(handle, start_ms, end_ms, out)
     }
 
     fn buckets(&self, handle: &Handle, start_ms: i64, end_ms: i64, out: &mut Vec<Bucket>) -> Result<(), SourceError> {
-        self.source.buckets(handle, start_ms, end_ms, out)
+        self.kept.source.buckets(handle, start_ms, end_ms, out)
     }
 }
 
@@ -184,7 +231,7 @@ mod tests {
         let kept = KeptSource::new(HistorySource::new(history));
         let up = [Matcher::new(METRIC_NAME, MatchOp::Eq, "up").unwrap()];
         let hosts = |start_ms: i64| -> Vec<String> {
-            let series = kept.series(&up, start_ms).unwrap();
+            let series = kept.series(&up, Scope::All, start_ms).unwrap();
             series.iter().map(|(labels, _)| labels.get("instance").unwrap_or("").to_owned()).collect()
         };
         let found = || kept.kept().selections.get(&key(&up)).map(|kept| kept.found);
@@ -198,6 +245,12 @@ mod tests {
         send(&ingest, "up", "a", NOW_MS + 2_000);
         assert_eq!(hosts(NOW_MS), ["a", "b"]);
         assert_ne!(found(), first);
+        let a: pitwatch_alerting::engine::Instances = ["a".into()].into_iter().collect();
+        let only = |scope| -> Vec<String> {
+            let series = kept.series(&up, scope, NOW_MS).unwrap();
+            series.iter().map(|(labels, _)| labels.get("instance").unwrap_or("").to_owned()).collect()
+        };
+        assert_eq!((only(Scope::Only(&a)), only(Scope::Except(&a))), (vec!["a".to_owned()], vec!["b".to_owned()]));
         let (reply, done) = tokio::sync::oneshot::channel();
         assert!(ingest.blocking_send(Event::Stop(reply)));
         done.blocking_recv().unwrap();

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pitwatch_alerting::engine::{Options, Wake};
+use pitwatch_alerting::engine::{Options, Scope, Wake};
 use pitwatch_alerting::{Engine, LabelSet, Prepared, Row, RuleFile, RuleSample, Source};
 use pitwatch_promql::Expr;
 
@@ -17,7 +17,7 @@ impl Source for OneRow {
         pitwatch_rules::prepare(expr)
     }
 
-    fn run(&self, _: &Expr, ts_ms: i64) -> Result<Vec<Row>, String> {
+    fn run(&self, _: &Expr, _: Scope<'_>, ts_ms: i64) -> Result<Vec<Row>, String> {
         let labels = LabelSet::new([("__name__", "x"), ("instance", "a\"b"), ("device", "sda")]);
         // Rows come and go, so that alerts resolve.
         Ok(if ts_ms % 3 == 0 { Vec::new() } else { vec![Row { labels, value: ts_ms as f64 / 7.0 }] })

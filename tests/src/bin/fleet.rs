@@ -34,6 +34,9 @@ struct Arguments {
     /// Leave the stock rules out.
     #[arg(long)]
     no_rules: bool,
+    /// So many more rules, of the made-up series: half thresholds, a fifth ratios, a fifth rates, the rest of two terms.
+    #[arg(long, default_value_t = 0, value_name = "COUNT")]
+    rules: usize,
 }
 
 fn main() -> ExitCode {
@@ -47,12 +50,15 @@ fn main() -> ExitCode {
 }
 
 fn bench(arguments: &Arguments) -> anyhow::Result<()> {
-    let rules = !arguments.no_rules;
+    let stock = !arguments.no_rules;
+    let rules = tempfile::tempdir()?;
+    std::fs::write(rules.path().join("fleet.yml"), rules_of(arguments.rules, arguments.series))?;
+    let rules_dir = rules.path().display();
     let options = Options {
         settle: Duration::from_secs(arguments.settle),
         window: Duration::from_secs(arguments.seconds),
         restarts: !arguments.no_restarts,
-        config: format!("[alerting]\nstock_rules = {rules}\n[log]\nlevel = \"warn\"\n"),
+        config: format!("[alerting]\nstock_rules = {stock}\nrules_dir = \"{rules_dir}\"\n[log]\nlevel = \"warn\"\n"),
     };
     let mut outcomes = Vec::new();
     for agents in &arguments.agents {
@@ -66,6 +72,29 @@ fn bench(arguments: &Arguments) -> anyhow::Result<()> {
     }
     verdicts(&outcomes);
     Ok(())
+}
+
+/// A file of rules over made-up series that never fire.
+fn rules_of(count: usize, series: usize) -> String {
+    let mut text = "groups:\n- name: fleet\n  rules: []\n".to_owned();
+    if count > 0 {
+        text = "groups:\n- name: fleet\n  rules:\n".to_owned();
+    }
+    // Of every four series one is a gauge, one a counter of events: see `Pattern::synthetic`.
+    let part = |nth: usize, kind: usize| nth % (series / 4).max(1) * 4 + kind;
+    for nth in 0..count {
+        let gauge = format!("fleet_waiting{{part=\"{}\"}}", part(nth, 3));
+        let counter = format!("fleet_requests_total{{part=\"{}\"}}", part(nth, 2));
+        let limit = format!("fleet_limit_bytes{{part=\"{}\"}}", part(nth, 4));
+        let expr = match nth % 10 {
+            0..5 => format!("{gauge} > 1e12"),
+            5 | 6 => format!("100 * {gauge} / ignoring(part) {limit} > 1e12"),
+            7 | 8 => format!("rate({counter}[5m]) > 1e12"),
+            _ => format!("{gauge} > 1e12 and ignoring(part) {limit} > 1"),
+        };
+        text += &format!("  - {{alert: Fleet{nth}, expr: '{expr}', for: 1m}}\n");
+    }
+    text
 }
 
 fn pattern(replay: Option<&Path>, series: usize) -> anyhow::Result<Pattern> {
@@ -82,6 +111,7 @@ fn steady(outcomes: &[Outcome]) -> Table {
         "of it history's head",
         "cores",
         "of it rules",
+        "durable → evaluated p50/p99 ms",
         "cores per 1,000",
         "ack p50/p99 ms",
         "wire B/sample up+down",
@@ -100,6 +130,7 @@ fn steady(outcomes: &[Outcome]) -> Table {
             figure(steady.head_bytes / count / 1000.0, 1),
             figure(steady.cores, 3),
             figure(steady.rule_cores, 3),
+            format!("{}/{}", figure(steady.lag_ms[0], 0), figure(steady.lag_ms[1], 0)),
             figure(steady.cores / count * 1000.0, 3),
             format!("{}/{}", figure(steady.ack_ms[0], 0), figure(steady.ack_ms[1], 0)),
             format!("{}+{}", figure(steady.wire_bytes[0], 2), figure(steady.wire_bytes[1], 2)),

@@ -48,6 +48,8 @@ pub struct Steady {
     pub cores: f64,
     /// Of them, in rules.
     pub rule_cores: f64,
+    /// Median and 99th percentile from durable to the end of the rule evaluation that saw it, milliseconds.
+    pub lag_ms: [f64; 2],
     /// The fleet's own CPU seconds per second of the window.
     pub fleet_cores: f64,
     /// Samples that the fleet sent per second.
@@ -174,6 +176,14 @@ fn measure(collector: &mut Collector, fleet: &Fleet, window: Duration, steady: &
     steady.cores = (cpu_after - cpu_before) / secs;
     steady.rule_cores = (own(&api, "rule_evaluation_seconds_total") - rules_before) / secs;
     steady.fleet_cores = (fleet_after - fleet_before) / secs;
+    // Over the window as the collector's own series have it, a sample a second.
+    let lag = |share: f64| {
+        let window_secs = window.as_secs().max(2);
+        let rate = format!("rate(pitwatch_collector_rule_lag_seconds_bucket[{window_secs}s])");
+        let found = api.value(&format!("1000 * histogram_quantile({share}, {rate})"));
+        found.ok().flatten().unwrap_or(f64::NAN)
+    };
+    steady.lag_ms = [lag(0.5), lag(0.99)];
     steady.resident_bytes = resident_bytes;
     steady.head_bytes = own(&api, "head_bytes");
     steady.active_series = own(&api, "active_series");

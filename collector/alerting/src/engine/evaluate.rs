@@ -4,8 +4,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::alert::{self, Seen, Step, Timing};
 use super::{
-    Alert, AlertChange, GroupState, NoData, Options, Output, Prepared, Row, RuleRun, RuleSample, RuleState, Semantics,
-    Source, notification, query, texts,
+    Alert, AlertChange, GroupState, NoData, Options, Output, Prepared, Round, Row, RuleRun, RuleSample, RuleState,
+    Scope, Semantics, Source, notification, query, texts,
 };
 use crate::depends;
 use crate::engine::Phase;
@@ -16,6 +16,7 @@ use crate::rules::{AlertSpec, Rule, RuleKind};
 
 pub(super) fn group<S: Source>(
     group: &mut GroupState<S::Prepared>,
+    round: Round<'_>,
     options: &Options,
     now_ms: i64,
     source: &mut S,
@@ -23,8 +24,11 @@ pub(super) fn group<S: Source>(
 ) {
     let (limit, ts_ms) = (group.limit, now_ms - group.query_offset_ms);
     for state in &mut group.rules {
+        let whole = round.whole.then_some(Scope::All);
+        let Some(scope) = (if state.alerts.is_by_instance() { round.by_instance } else { whole }) else { continue };
         let started_us = source.clock_us();
-        let mut turn = Turn { options, limit, now_ms, ts_ms, source, output, samples: Vec::new(), remark: None };
+        let (samples, remark) = (Vec::new(), None);
+        let mut turn = Turn { options, limit, scope, now_ms, ts_ms, source, output, samples, remark };
         let done = match state.rule.kind {
             RuleKind::Record { .. } => turn.record(state),
             RuleKind::Alert(_) => turn.alert(state),
@@ -40,12 +44,15 @@ pub(super) fn group<S: Source>(
         let (file, group, rule) = (group.file.clone(), group.name.clone(), state.rule.name.clone());
         output.runs.push(RuleRun { file, group, rule, duration_us, samples: samples.len(), error, remark });
     }
+    group.last_ms = Some(now_ms);
 }
 
 /// One rule's turn.
 struct Turn<'a, S> {
     options: &'a Options,
     limit: usize,
+    /// Of which instances.
+    scope: Scope<'a>,
     now_ms: i64,
     /// The instant that is asked about and recorded at: now less the group's offset.
     ts_ms: i64,
@@ -58,7 +65,7 @@ struct Turn<'a, S> {
 
 impl<S: Source> Turn<'_, S> {
     fn rows(&self, rule: &Rule<Prepared<S::Prepared>>) -> Result<Vec<Row>, String> {
-        let rows = self.source.run(&rule.prepared.expr, self.ts_ms)?;
+        let rows = self.source.run(&rule.prepared.expr, self.scope, self.ts_ms)?;
         let most = if self.limit == 0 { limits::ROWS_PER_RULE_MAX } else { self.limit.min(limits::ROWS_PER_RULE_MAX) };
         if rows.len() > most {
             return Err(format!("{} rows, more than the limit of {most}; nothing was changed", rows.len()));
@@ -95,7 +102,8 @@ impl<S: Source> Turn<'_, S> {
         let matched = self.matched(state)?;
         let RuleState { rule, key, alerts, labels_of, turn, .. } = state;
         let RuleKind::Alert(spec) = &rule.kind else { return Ok(()) };
-        let mut gone: Vec<&Alert> = alerts.values().filter(|alert| alert.seen_in != *turn).collect();
+        let mut gone = alerts.within(self.scope);
+        gone.retain(|alert| alert.seen_in != *turn);
         gone.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
         let timing = self.timing(spec);
         let unmatched = self.unmatched(rule, timing.no_data, &gone);
@@ -112,17 +120,27 @@ impl<S: Source> Turn<'_, S> {
             }
         }
         for (labels, row) in matched {
-            let fresh = !alerts.contains_key(&labels);
-            let alert =
-                alerts.entry(labels.clone()).or_insert_with(|| Alert::new(row.labels.clone(), labels, self.now_ms));
-            alert.row = row.labels;
-            alert.seen_in = *turn;
-            let was = (!fresh).then_some(alert.phase);
-            let mut step = alert.observe(Seen::Match(row.value), timing, self.now_ms);
-            if fresh && step == Step::Same {
-                step = Step::Changed;
+            if let Some(alert) = alerts.get_mut(&labels) {
+                alert.row = row.labels;
+                let was = Some(alert.phase);
+                let step = alert.observe(Seen::Match(row.value), timing, self.now_ms);
+                self.after(alert, was, step, rule, spec, key);
+                continue;
             }
-            self.after(alert, was, step, rule, spec, key);
+            if alerts.len() >= limits::ALERTS_PER_RULE_MAX {
+                let most = limits::ALERTS_PER_RULE_MAX;
+                self.remark
+                    .get_or_insert_with(|| format!("more than {most} alerts at once: further ones are left out"));
+                continue;
+            }
+            let mut alert = Alert::new(row.labels, labels, self.now_ms);
+            alert.seen_in = *turn;
+            let step = match alert.observe(Seen::Match(row.value), timing, self.now_ms) {
+                Step::Same => Step::Changed,
+                step => step,
+            };
+            self.after(&mut alert, None, step, rule, spec, key);
+            alerts.insert(alert);
         }
         Ok(())
     }
@@ -198,8 +216,8 @@ impl<S: Source> Turn<'_, S> {
         if gone.is_empty() || (clear.is_none() && !is_told) {
             return vec![Seen::Good; gone.len()];
         }
-        let mut good = clear.map(|clear| self.values(&clear.expr));
-        let mut known = probe.filter(|_| is_told).map(|probe| self.values(probe));
+        let mut good = clear.map(|clear| self.values(&clear.expr, clear.by_instance));
+        let mut known = probe.filter(|_| is_told).map(|probe| self.values(probe, rule.prepared.by_instance));
         let mut seen = |alert: &&Alert| {
             if good.as_mut().is_some_and(|good| good.cover(&alert.row)) {
                 return Seen::Good;
@@ -214,8 +232,9 @@ impl<S: Source> Turn<'_, S> {
         gone.iter().map(&mut seen).collect()
     }
 
-    fn values(&mut self, expr: &S::Prepared) -> Values {
-        let rows = self.source.run(expr, self.ts_ms).unwrap_or_else(|failed| {
+    fn values(&mut self, expr: &S::Prepared, by_instance: bool) -> Values {
+        let scope = if by_instance { self.scope } else { Scope::All };
+        let rows = self.source.run(expr, scope, self.ts_ms).unwrap_or_else(|failed| {
             self.remark.get_or_insert(format!("cannot tell whether alerts are over: {failed}"));
             Vec::new()
         });
