@@ -1,4 +1,5 @@
-//! kill -9 of the collector at 200 random moments of a storm of alerts: what happened is told, all of it.
+//! kill -9 of the collector at 200 random moments of a storm of alerts: what happened is told, all of it. And what people
+//! did, and clocks that run, over kills.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use pitwatch_alerting::time::rfc3339;
 use pitwatch_tests::webhook::Webhook;
 
 use crate::routing::{collector, one_route};
-use crate::support::{Pusher, unix_ms, wait_for};
+use crate::support::{Level, Pusher, said, unix_ms, wait_for};
 
 /// Kills in all, and collectors among which they are shared: side by side, so that it takes minutes and not half an hour.
 const KILLS: u64 = 200;
@@ -96,5 +97,56 @@ fn storm(seed: u64, kills: u64) -> anyhow::Result<()> {
     );
     assert!(happened.len() as u64 > kills, "a storm: {}", happened.len());
     assert!(most <= 1 + kills, "told {most} times");
+    Ok(())
+}
+
+/// An alert that somebody took, one that is silenced and one that waits for its time: kill -9 every few seconds changes
+/// nothing of them, and the clock goes on where it stood.
+#[test]
+fn acks_silences_and_running_clocks_survive_kill_9() -> anyhow::Result<()> {
+    const KILLS_MAX: usize = 20;
+    let dir = tempfile::tempdir()?;
+    let hook = Webhook::start()?;
+    let yaml = one_route(&format!("  webhook_configs: [{{url: 'http://{}/x'}}]", hook.address));
+    let rules = "groups: [{name: t, rules: [{alert: Taken, expr: test_level > 5}, {alert: Quiet, expr: test_level > 5}, \
+                 {alert: Waits, expr: test_level > 5, for: 15s}]}]\n";
+    let mut collector = collector(dir.path(), &yaml, "stock_rules = false", rules)?;
+    let level = Level::start(&dir.path().join("level"), "meter", &collector)?;
+    collector.api()?.wait_for("test_level", Duration::from_secs(10), |rows| rows.len() == 1)?;
+    let silence = collector.cli(&["silence", "add", "Quiet", "--for", "1h", "-c", "disk swap", "-a", "ann"])?;
+    assert!(silence.status.success(), "{}", said(&silence));
+    level.set(9.0);
+    let heard = |name: &str| {
+        let messages = hook.messages();
+        let mut alerts = messages.iter().flat_map(|message| message.body["alerts"].as_array()).flatten();
+        alerts.find(|alert| alert["labels"]["alertname"] == name).cloned()
+    };
+    let taken = wait_for("Taken", Duration::from_secs(10), || heard("Taken"))?;
+    let print = taken["fingerprint"].as_str().context("no fingerprint")?.to_owned();
+    let ack = collector.cli(&["alerts", "ack", &print, "-c", "on it"])?;
+    assert!(ack.status.success(), "{}", said(&ack));
+    let mut kills = 0;
+    loop {
+        // Long enough that the time of an outage, as the collector knows it, is a small part.
+        std::thread::sleep(Duration::from_millis(4_500));
+        if heard("Waits").is_some() {
+            break;
+        }
+        anyhow::ensure!(kills < KILLS_MAX, "its clock began anew with each kill");
+        collector.process().kill();
+        collector.restart()?;
+        kills += 1;
+        let (_, body) = collector.api()?.get("/api/v1/pitwatch/alerts", &[])?;
+        let alerts = body["data"]["alerts"].as_array().context("no alerts")?;
+        let of = |name: &str| alerts.iter().find(|alert| alert["labels"]["alertname"] == name).context("it is gone");
+        assert_eq!(of("Taken")?["acknowledged"]["comment"], "on it", "after {kills} kills: {body}");
+        assert_eq!(of("Waits")?["state"], "pending", "after {kills} kills: {body}");
+        of("Quiet")?;
+        let (_, silences) = collector.api()?.get("/api/v2/silences", &[])?;
+        assert_eq!((&silences[0]["createdBy"], &silences[0]["status"]["state"]), (&"ann".into(), &"active".into()));
+    }
+    println!("it fired after {kills} kills");
+    assert!(kills >= 2, "killed while it waited");
+    assert!(heard("Quiet").is_none(), "a silence is kept");
     Ok(())
 }
