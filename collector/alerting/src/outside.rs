@@ -143,6 +143,10 @@ fn end(alert: &StoredAlert, transition: Transition, now_ms: i64, output: &mut Ou
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     const MINUTE: i64 = 60_000;
@@ -196,5 +200,46 @@ mod tests {
         let large = Given { annotations: long, ..given(None, None) };
         assert_eq!(outside.take(large, MINUTE, 0, &mut output), Err(Refused::TooLarge));
         assert!(output.notifications.is_empty() && output.changes.is_empty());
+    }
+
+    /// Any time that a client may say.
+    fn time() -> impl Strategy<Value = Option<i64>> {
+        prop_oneof![Just(None), (-60 * MINUTE..60 * MINUTE).prop_map(Some), (-1_i64 << 52..1_i64 << 52).prop_map(Some)]
+    }
+
+    proptest! {
+        /// Whatever is handed in: of each alert beginnings and ends take turns, and what is stored is what there is.
+        #[test]
+        fn of_each_alert_beginnings_and_ends_take_turns(
+            acts in prop::collection::vec((0..4_usize, time(), time(), 0..10 * MINUTE, any::<bool>()), 1..60),
+        ) {
+            let mut outside = Outside::default();
+            let (mut now_ms, mut stored) = (0, BTreeMap::new());
+            let mut firing: BTreeMap<String, bool> = BTreeMap::new();
+            for (host, starts_ms, ends_ms, step_ms, is_tick) in acts {
+                let mut output = Output::default();
+                now_ms += step_ms;
+                if is_tick {
+                    outside.tick(now_ms, &mut output);
+                } else {
+                    let labels = LabelSet::new([("alertname", "Backup".to_owned()), ("instance", format!("db-{host}"))]);
+                    let given = Given { labels, annotations: LabelSet::empty(), starts_ms, ends_ms };
+                    let _ = outside.take(given, 5 * MINUTE, now_ms, &mut output);
+                }
+                for told in output.notifications {
+                    let begins = told.transition == Transition::Fired;
+                    let was = firing.insert(told.alert_key, begins).unwrap_or(false);
+                    prop_assert_ne!(was, begins, "{:?}", told.transition);
+                }
+                for change in output.changes {
+                    match change {
+                        AlertChange::Put(alert) => drop(stored.insert(alert.key.clone(), alert.ends_at_ms)),
+                        AlertChange::Remove(key) => drop(stored.remove(&key)),
+                    }
+                }
+                let there: BTreeMap<_, _> = outside.iter().map(|one| (one.key.clone(), one.ends_at_ms)).collect();
+                prop_assert_eq!(&there, &stored);
+            }
+        }
     }
 }

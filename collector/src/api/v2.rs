@@ -276,14 +276,9 @@ impl Posted {
     }
 }
 
-/// Takes alerts that others evaluate: of another Prometheus, or of `amtool alert add`.
-#[utoipa::path(post, path = "/api/v2/alerts", tag = "Alertmanager",
-    request_body = Vec<shapes::NewAlert>,
-    responses((status = 200, description = "They are taken"), (status = 400, description = "The body is wrong, or some of the alerts, which are not taken", content_type = "application/json", body = String)))]
-pub(super) async fn give_alerts(State(shared): AppState, body: Result<Raw, ApiError>) -> Answer {
-    let Raw(body) = body?;
-    let posted: Vec<Posted> =
-        serde_json::from_slice(&body).map_err(|error| V2Error::bad(format!("cannot read the alerts: {error}")))?;
+/// The alerts of a body, and what is wrong with those that are none.
+fn given(body: &[u8]) -> Result<(Vec<Given>, Vec<String>), serde_json::Error> {
+    let posted: Vec<Posted> = serde_json::from_slice(body)?;
     let (mut given, mut wrong) = (Vec::new(), Vec::new());
     for one in posted.into_iter().map(Posted::check) {
         match one {
@@ -291,6 +286,16 @@ pub(super) async fn give_alerts(State(shared): AppState, body: Result<Raw, ApiEr
             Err(why) => wrong.push(why),
         }
     }
+    Ok((given, wrong))
+}
+
+/// Takes alerts that others evaluate: of another Prometheus, or of `amtool alert add`.
+#[utoipa::path(post, path = "/api/v2/alerts", tag = "Alertmanager",
+    request_body = Vec<shapes::NewAlert>,
+    responses((status = 200, description = "They are taken"), (status = 400, description = "The body is wrong, or some of the alerts, which are not taken", content_type = "application/json", body = String)))]
+pub(super) async fn give_alerts(State(shared): AppState, body: Result<Raw, ApiError>) -> Answer {
+    let Raw(body) = body?;
+    let (given, mut wrong) = given(&body).map_err(|error| V2Error::bad(format!("cannot read the alerts: {error}")))?;
     let refused = blocking(move || Ok(shared.app.desk.give_alerts(given))).await?;
     wrong.extend(refused.iter().map(ToString::to_string));
     // Those that are good are taken all the same, as Alertmanager does.
@@ -339,4 +344,51 @@ pub(super) async fn status(State(shared): AppState) -> Answer {
         "uptime": rfc3339(shared.app.started_ms),
         "versionInfo": version,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Texts that could be times, labels, or nothing of the kind.
+    fn text() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            "[0-9]{1,5}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})"
+                .prop_map(Value::from),
+            "-?[0-9]{1,30}(\\.[0-9]+)?(e[0-9]{1,3})?".prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            Just(Value::Null),
+        ]
+    }
+
+    fn posted() -> impl Strategy<Value = Value> {
+        let labels = prop::collection::btree_map("[a-z ]{0,3}", text(), 0..4);
+        let fields = prop::collection::btree_map("labels|annotations|startsAt|endsAt|generatorURL", text(), 0..4);
+        (labels, fields).prop_map(|(labels, fields)| {
+            let mut one = json!({ "labels": labels });
+            for (name, value) in fields {
+                one[name] = value;
+            }
+            one
+        })
+    }
+
+    proptest! {
+        /// Whatever is handed in is taken or refused, and times are such that a thousand years can be added to them.
+        #[test]
+        fn what_is_handed_in_is_taken_or_refused(bodies in prop::collection::vec(posted(), 0..4), cut in any::<prop::sample::Index>()) {
+            let text = json!(bodies).to_string();
+            let _ = given(&text.as_bytes()[..cut.index(text.len())]);
+            if let Ok((taken, wrong)) = given(text.as_bytes()) {
+                prop_assert_eq!(taken.len() + wrong.len(), bodies.len());
+                for ms in taken.iter().flat_map(|one| [one.starts_ms, one.ends_ms]).flatten() {
+                    prop_assert!(ms.unsigned_abs() < u64::MAX >> 8, "{ms}");
+                    let _ = rfc3339(ms);
+                }
+            }
+        }
+    }
 }
