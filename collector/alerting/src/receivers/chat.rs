@@ -148,6 +148,7 @@ pub(super) fn google_chat(
     templates: &Templates<'_>,
     reveal: Open<'_>,
 ) -> Result<HttpRequest, BuildError> {
-    let (title, text, _) = parts(&it.texts, templates, &Markup::SLACK, (300, limits::GOOGLE_CHAT_MAX_CHARS - 310))?;
+    let (title, text, _) =
+        parts(&it.texts, templates, &Markup::GOOGLE_CHAT, (300, limits::GOOGLE_CHAT_MAX_CHARS - 310))?;
     Ok(post(reveal(&it.url)?, &json!({ "text": format!("{}\n{text}", (Markup::SLACK.bold)(&title)) })))
 }

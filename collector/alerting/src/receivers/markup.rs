@@ -27,13 +27,20 @@ const TITLE_MAX_CHARS: usize = 300;
 const LINE_MAX_CHARS: usize = 1_500;
 
 impl Markup {
-    /// Slack's mrkdwn; Google Chat's is the same.
+    /// Slack's mrkdwn.
     pub const SLACK: Self = Self {
         escape: |text| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;"),
         bold: |text| format!("*{text}*"),
-        link: |url, word| format!("<{}|{word}>", url.replace('&', "&amp;")),
+        link: |url, word| format!("<{}|{word}>", url.replace('&', "&amp;").replace('|', "%7C").replace('>', "&gt;")),
         line_break: "\n",
         gap: "\n",
+    };
+    /// Google Chat's: marks as Slack has them but no entities, so that a space of no width keeps `<users/all>` from being
+    /// a mention.
+    pub const GOOGLE_CHAT: Self = Self {
+        escape: |text| text.replace('<', "<\u{200b}"),
+        link: |url, word| format!("<{}|{word}>", url.replace('|', "%7C").replace('>', "%3E")),
+        ..Self::SLACK
     };
     /// Markdown.
     pub const MARKDOWN: Self = Self {
