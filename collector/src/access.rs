@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use ring::rand::{SecureRandom, SystemRandom};
+use serde::{Deserialize, Serialize};
 
 use crate::state::{Batch, State, StateError, Table};
 use record::Record;
@@ -179,6 +180,27 @@ pub enum AccessError {
     },
 }
 
+/// What [`LOCAL_FILE`] says: how programs of this host ask the collector.
+#[derive(Serialize, Deserialize)]
+pub struct LocalFile {
+    /// Where it answers.
+    pub url: String,
+    /// An administrator's token.
+    pub token: String,
+    /// How to know it, where it speaks TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<LocalTls>,
+}
+
+/// How a program of this host knows the collector, whatever certificate it shows to others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalTls {
+    /// The name to ask for.
+    pub name: String,
+    /// The authority's certificate, in PEM.
+    pub authority: String,
+}
+
 type Hash = [u8; 32];
 
 /// All tokens and sessions. Methods that change something block on the disk; [`Access::check`] never does.
@@ -336,10 +358,12 @@ impl Access {
     ///
     /// # Errors
     /// No randomness; the file system's.
-    pub fn write_local_file(&self, dir: &Path, url: &str) -> Result<String, AccessError> {
+    pub fn write_local_file(&self, dir: &Path, url: &str, tls: Option<&LocalTls>) -> Result<String, AccessError> {
         let text = random_text(TOKEN_PREFIX)?;
         let path = dir.join(LOCAL_FILE);
-        let contents = serde_json::json!({ "url": url, "token": text }).to_string();
+        let local = LocalFile { url: url.to_owned(), token: text.clone(), tls: tls.cloned() };
+        // Texts alone: it can always be written.
+        let contents = serde_json::to_string(&local).unwrap_or_default();
         write_private(&path, contents.as_bytes()).map_err(|source| AccessError::LocalFile { path, source })?;
         self.write().local = Some(hash_of(&text));
         Ok(text)

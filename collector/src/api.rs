@@ -82,7 +82,7 @@ pub use seams::{
     NewToken, ReceiverStatus, RefusedInfo, RoomInfo, RuleGroupInfo, RuleHealth, RuleInfo, RuleKind, Snapshots,
     StorageInfo, Vitals,
 };
-pub use serve::{CONNECTIONS_MAX, HEAD_TIMEOUT, serve};
+pub use serve::{CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, HEAD_TIMEOUT, Tls, serve};
 pub use write::{WRITE_BODY_MAX_BYTES, WRITES_AT_ONCE};
 
 /// Largest body of a request in bytes: a form with a query.

@@ -25,6 +25,8 @@ pub const FILE: &str = "authority.pem";
 const AUTHORITY_YEARS: i64 = 30;
 /// Life of the certificate that the collector serves with; it is made anew at each start.
 const COLLECTOR_YEARS: i64 = 10;
+/// Life of the certificate that HTTP is served with, seconds: browsers take none that lives longer than 398 days.
+pub const HTTP_LIFE_SECS: i64 = 397 * 24 * 3600;
 const YEAR_SECS: i64 = 365 * 24 * 3600;
 
 /// Why there is no authority, or no certificate from it.
@@ -92,12 +94,36 @@ impl Authority {
     /// # Errors
     /// Cryptography's.
     pub fn collector_credentials(&self, now_secs: i64) -> Result<Credentials, AuthorityError> {
+        self.server_credentials(&[], now_secs, COLLECTOR_YEARS * YEAR_SECS)
+    }
+
+    /// A new key and certificate to serve HTTP with under these names and addresses, and under [`COLLECTOR_NAME`].
+    ///
+    /// # Errors
+    /// A name that is none, or cryptography's.
+    pub fn http_credentials(&self, names: &[String], now_secs: i64) -> Result<Credentials, AuthorityError> {
+        self.server_credentials(names, now_secs, HTTP_LIFE_SECS)
+    }
+
+    /// What clients trust, in PEM.
+    #[must_use]
+    pub fn certificate_pem(&self) -> String {
+        pem::encode(&pem::Pem::new("CERTIFICATE", self.certificate.to_vec()))
+    }
+
+    fn server_credentials(
+        &self,
+        names: &[String],
+        now_secs: i64,
+        life_secs: i64,
+    ) -> Result<Credentials, AuthorityError> {
         let key = KeyPair::generate()?;
-        let mut params = CertificateParams::new([COLLECTOR_NAME.to_owned()])?;
+        let names: Vec<String> = names.iter().cloned().chain([COLLECTOR_NAME.to_owned()]).collect();
+        let mut params = CertificateParams::new(names)?;
         params.distinguished_name = named("Pitwatch collector");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
-        lifetime(&mut params, now_secs, now_secs + COLLECTOR_YEARS * YEAR_SECS);
+        lifetime(&mut params, now_secs, now_secs + life_secs);
         let certificate = params.signed_by(&key, &self.issuer)?;
         Ok(Credentials {
             chain: vec![certificate.der().clone(), self.certificate.clone()],

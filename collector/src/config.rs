@@ -4,6 +4,8 @@
 //! `file:line: key: what is wrong; what is allowed`. `PITWATCH_COLLECTOR_DATA_DIR`, `PITWATCH_COLLECTOR_AGENTS` and
 //! `PITWATCH_COLLECTOR_HTTP` stand over the file's.
 
+mod http;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -16,6 +18,8 @@ use pitwatch_shared::limits::SETTINGS_MAX_BYTES;
 use pitwatch_shared::settings::{Problem, Reader, Section, lines};
 
 use crate::state::Engine;
+pub use http::HttpConfig;
+pub(crate) use http::reached_at;
 
 /// Largest file read, in bytes.
 const FILE_MAX_BYTES: u64 = 1024 * 1024;
@@ -62,17 +66,6 @@ pub struct AgentsConfig {
     pub address: Option<String>,
     /// Life of agents' certificates.
     pub certificate_life: Duration,
-}
-
-/// How people and programs come in.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HttpConfig {
-    /// The TCP address.
-    pub listen: SocketAddr,
-    /// Where people reach it, without a slash at the end; for links in messages.
-    pub external_url: String,
-    /// Queries that run at once.
-    pub queries_at_once: usize,
 }
 
 /// What history keeps.
@@ -202,7 +195,7 @@ impl Config {
         let data_dir = top.value(reader, "data_dir", DATA_DIR, parse_dir);
         let data_dir = over(reader, &variable, "PITWATCH_COLLECTOR_DATA_DIR", data_dir, DATA_DIR, parse_dir);
         let agents = agents(top.table(reader, "agents"), reader, &variable);
-        let http = http(top.table(reader, "http"), reader, &variable);
+        let http = http::http(top.table(reader, "http"), reader, &variable);
         let state = state(top.table(reader, "state"), reader);
         let roles = roles(top.table(reader, "roles"), reader);
         let history = history(top.table(reader, "history"), reader);
@@ -271,28 +264,6 @@ fn agents(
         listen: listen.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 4717))),
         address,
         certificate_life: life.unwrap_or(90 * DAY),
-    }
-}
-
-fn http(mut section: Section<'_>, reader: &mut Reader<'_>, variable: &impl Fn(&str) -> Option<String>) -> HttpConfig {
-    let listen = section.value(reader, "listen", LISTEN, parse_socket);
-    let listen = over(reader, variable, "PITWATCH_COLLECTOR_HTTP", listen, LISTEN, parse_socket);
-    let listen = listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 4718)));
-    let external_url = section.value(reader, "external_url", URL, parse_url);
-    let proxied = section.flag(reader, "behind_tls_proxy").unwrap_or(false);
-    let queries = section.number(reader, "queries_at_once", 1..257);
-    section.end(reader);
-    if !listen.ip().is_loopback() && !proxied {
-        let what = format!(
-            "{listen} is not loopback, and HTTP here is not encrypted; listen on 127.0.0.1 behind a proxy that speaks \
-             TLS, or, if such a proxy reaches this address over a network you trust, set behind_tls_proxy = true"
-        );
-        reader.note(None, "http.listen".to_owned(), what);
-    }
-    HttpConfig {
-        listen,
-        external_url: external_url.unwrap_or_else(|| format!("http://{listen}")),
-        queries_at_once: queries.and_then(|n| usize::try_from(n).ok()).unwrap_or(crate::api::QUERIES_AT_ONCE),
     }
 }
 

@@ -10,18 +10,20 @@
 //! - [`ingest`]: frames to durable history, and acks; [`background`]: the store's jobs.
 //! - [`source`]: history as PromQL sees it.
 //! - [`alerts`]: rules, alert states, deliveries.
-//! - [`access`]: API tokens and roles; [`api`]: HTTP.
+//! - [`access`]: API tokens and roles; [`api`]: HTTP; [`certificate`]: what it is encrypted with.
 //! - [`telemetry`]: the collector on itself.
 //! - [`backup`]: backups and their restoring; [`verify`]: every byte read; [`meter`]: their progress.
-//! - [`clock`]: the wall clock.
+//! - [`clock`]: the wall clock; [`arguments`]: the command line.
 
 pub mod access;
 pub mod agents;
 pub mod alerts;
 pub mod api;
+pub mod arguments;
 pub mod authority;
 pub mod background;
 pub mod backup;
+pub mod certificate;
 pub mod clock;
 pub mod config;
 pub mod fleet;

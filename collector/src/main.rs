@@ -1,92 +1,18 @@
 //! The collector's command line: initialise, run, check the configuration; back up, restore, verify.
 
 use std::io;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::Parser as _;
+use pitwatch_collector::arguments::{Arguments, Command, ConfigFile, Output};
+use pitwatch_collector::authority::{self, Authority};
 use pitwatch_collector::backup;
+use pitwatch_collector::clock::unix_ms;
 use pitwatch_collector::config::Config;
 use pitwatch_collector::meter::Meter;
 use pitwatch_collector::{run, verify};
 use tokio::sync::{oneshot, watch};
-
-/// Keeps history, answers queries, evaluates rules and sends alerts, for a fleet of Pitwatch agents.
-#[derive(Debug, Parser)]
-#[command(version, after_help = "Then: `pitwatch token create` makes a token with which an agent enrols.")]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Make the data directory and the certificate authority. `run` does it too.
-    Init {
-        #[command(flatten)]
-        file: ConfigFile,
-    },
-    /// Serve agents and people until stopped.
-    Run {
-        #[command(flatten)]
-        file: ConfigFile,
-    },
-    /// Check the configuration file and the rules, and say everything that is wrong with them.
-    CheckConfig {
-        #[command(flatten)]
-        file: ConfigFile,
-    },
-    /// Copy everything that the collector needs into a directory, whether it runs or not. Again into the same directory,
-    /// it copies only what is new.
-    Backup {
-        /// The backup's directory.
-        dir: PathBuf,
-        #[command(flatten)]
-        file: ConfigFile,
-    },
-    /// Put a backup into an empty data directory.
-    Restore {
-        /// The backup's directory.
-        dir: PathBuf,
-        /// Do without files of history that are damaged in the backup.
-        #[arg(long)]
-        leave_out_damaged: bool,
-        #[command(flatten)]
-        file: ConfigFile,
-    },
-    /// Read everything, check every checksum, decode every column, and say what is damaged. Status 1 if anything is.
-    Verify {
-        /// A backup to verify, instead of the data directory.
-        dir: Option<PathBuf>,
-        /// How to say it.
-        #[arg(short, long, value_enum, default_value = "table")]
-        output: Output,
-        #[command(flatten)]
-        file: ConfigFile,
-    },
-}
-
-/// For people or for programs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    Table,
-    Json,
-}
-
-#[derive(Debug, clap::Args)]
-struct ConfigFile {
-    /// The configuration file; without it everything has its default.
-    #[arg(long, value_name = "FILE", env = "PITWATCH_COLLECTOR_CONFIG")]
-    config: Option<PathBuf>,
-}
-
-impl ConfigFile {
-    fn load(&self) -> anyhow::Result<Config> {
-        let path = self.config.clone().unwrap_or_else(|| "/etc/pitwatch/collector.toml".into());
-        Ok(Config::load(&path, self.config.is_none())?)
-    }
-}
 
 /// Something could not be done; what was found by those commands that look for something is `FAILURE`.
 const NOT_DONE: u8 = 3;
@@ -99,7 +25,10 @@ fn main() -> ExitCode {
             eprintln!("error: {error:#}");
             match command {
                 Command::Backup { .. } | Command::Restore { .. } | Command::Verify { .. } => ExitCode::from(NOT_DONE),
-                Command::Init { .. } | Command::Run { .. } | Command::CheckConfig { .. } => ExitCode::FAILURE,
+                Command::Init { .. }
+                | Command::Authority { .. }
+                | Command::Run { .. }
+                | Command::CheckConfig { .. } => ExitCode::FAILURE,
             }
         }
     }
@@ -108,12 +37,21 @@ fn main() -> ExitCode {
 fn act(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Init { file } => {
-            let config = file.load()?;
+            let config = load(file)?;
             let authority = run::init(&config)?;
             println!("{}: ready; authority {}", config.data_dir.display(), authority.fingerprint());
         }
+        Command::Authority { file } => {
+            let data_dir = load(file)?.data_dir;
+            anyhow::ensure!(
+                data_dir.join(authority::FILE).exists(),
+                "{} has no authority: `pitwatch-collector init` makes it",
+                data_dir.display()
+            );
+            print!("{}", Authority::open(&data_dir, unix_ms() / 1000)?.certificate_pem());
+        }
         Command::CheckConfig { file } => {
-            let config = file.load()?;
+            let config = load(file)?;
             let rules = pitwatch_collector::alerts::rules::check(&config.alerting)?;
             let (routing, _) = pitwatch_collector::alerts::routing::load(&config.alerting)?;
             for remark in &routing.remarks {
@@ -121,10 +59,10 @@ fn act(command: &Command) -> anyhow::Result<ExitCode> {
             }
             println!("good: {rules} rules, {} receivers", routing.receivers.len());
         }
-        Command::Run { file } => serve(file.load()?)?,
-        Command::Backup { dir, file } => back_up(&file.load()?, dir)?,
+        Command::Run { file } => serve(load(file)?)?,
+        Command::Backup { dir, file } => back_up(&load(file)?, dir)?,
         Command::Restore { dir, leave_out_damaged, file } => {
-            let config = file.load()?;
+            let config = load(file)?;
             let restored = backup::restore(dir, &config, *leave_out_damaged, &mut Meter::new("restoring"))?;
             for path in &restored.left_out {
                 eprintln!("warning: {} is damaged in the backup and was left out", path.display());
@@ -137,7 +75,7 @@ fn act(command: &Command) -> anyhow::Result<ExitCode> {
                 let mut meter = Meter::new("verifying");
                 match dir {
                     Some(dir) => verify::backup(dir, &mut meter)?,
-                    None => verify::data_dir(&file.load()?, &mut meter)?,
+                    None => verify::data_dir(&load(file)?, &mut meter)?,
                 }
             };
             match output {
@@ -148,6 +86,11 @@ fn act(command: &Command) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn load(file: &ConfigFile) -> anyhow::Result<Config> {
+    let path = file.config.clone().unwrap_or_else(|| "/etc/pitwatch/collector.toml".into());
+    Ok(Config::load(&path, file.config.is_none())?)
 }
 
 fn back_up(config: &Config, dir: &std::path::Path) -> anyhow::Result<()> {

@@ -1,6 +1,6 @@
 //! The collector at work: everything opened in order, joined, and stopped in the other order.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,11 +11,12 @@ use pitwatch_disk::{Disk, RealDisk};
 use pitwatch_history::History;
 use pitwatch_history::logs::LogConfig;
 use pitwatch_promql::EngineOptions;
+use pitwatch_shared::identity::COLLECTOR_NAME;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
-use crate::access::{Access, AccessError};
+use crate::access::{Access, AccessError, LocalTls};
 use crate::agents::Agents;
 use crate::alerts::Alerts;
 use crate::alerts::moment::Moments;
@@ -24,8 +25,9 @@ use crate::alerts::store::AlertStore;
 use crate::api::{self, App};
 use crate::authority::Authority;
 use crate::backup::{self, snapshot};
+use crate::certificate::Served;
 use crate::clock::unix_ms;
-use crate::config::Config;
+use crate::config::{Config, reached_at};
 use crate::fleet::Registry;
 use crate::ingest::{Event, Ingest};
 use crate::listen::{self, ListenStats, Shared, keys::Keys};
@@ -127,6 +129,12 @@ pub async fn run(
         .await
         .with_context(|| format!("cannot listen for HTTP on TCP {}", config.http.listen))?;
     let addresses = Addresses { agents: endpoint.local_addr()?, http: http.local_addr()? };
+    let certificate = config.http.tls.clone().map(|origin| Served::open(origin, agents.clone(), started_ms / 1000));
+    let certificate = certificate.transpose()?;
+    let tls = match &certificate {
+        Some(served) => Some(api::Tls { config: Arc::new(served.server_config()?), is_strict: config.http.is_strict }),
+        None => None,
+    };
     let shared = Arc::new(Shared {
         agents: agents.clone(),
         ingest: ingest.clone(),
@@ -148,9 +156,10 @@ pub async fn run(
         started_ms,
         losses: recovery.losses.iter().filter(|loss| !loss.is_harmless()).map(ToString::to_string).collect(),
         told: Arc::default(),
+        certificate: certificate.clone(),
         stopping: AtomicBool::new(false),
     });
-    let local = LocalFile { access: access.clone(), dir, url: format!("http://{}", addresses.http) };
+    let local = Local::new(access.clone(), dir, addresses.http, tls.is_some().then(|| agents.authority()));
     // A full disk must not keep the collector from serving: it would be gone just when somebody has to look.
     let unwritten = local.write().inspect_err(|error| warn!("{}", crate::error_chain(error))).is_err();
     let router = api::router(App {
@@ -165,7 +174,7 @@ pub async fn run(
         desk: alerts.clone(),
         vitals: telemetry.clone(),
         snapshots,
-        agents_address: Some(config.agents.address.clone().unwrap_or_else(|| guessed_address(addresses.agents))),
+        agents_address: Some(config.agents.address.clone().unwrap_or_else(|| reached_at(addresses.agents))),
         started_ms,
     });
 
@@ -182,8 +191,9 @@ pub async fn run(
         tokio::spawn(save_introduced(agents.clone(), stopped.clone())),
     ];
     let deliveries = tokio::spawn(alerts.deliver(stopped.clone()));
+    let renewals = certificate.map(|served| tokio::spawn(served.watch(stopped.clone())));
     let mut http_stop = stopped;
-    let http_served = tokio::spawn(api::serve(http, router, async move {
+    let http_served = tokio::spawn(api::serve(http, tls, router, async move {
         let _ = http_stop.wait_for(|stop| *stop).await;
     }));
     info!(agents = %addresses.agents, http = %addresses.http, "collector ready");
@@ -203,7 +213,7 @@ pub async fn run(
     if tokio::task::spawn_blocking(move || ingest_thread.join()).await.is_err() {
         warn!("the ingest thread ended badly");
     }
-    for part in parts {
+    for part in parts.into_iter().chain(renewals) {
         let _ = tokio::time::timeout(patience, part).await;
     }
     let _ = tokio::time::timeout(patience, deliveries).await;
@@ -218,15 +228,27 @@ fn query_threads() -> usize {
 }
 
 /// How the command line of this host finds the collector and its token.
-struct LocalFile {
+struct Local {
     access: Arc<Access>,
     dir: PathBuf,
     url: String,
+    tls: Option<LocalTls>,
 }
 
-impl LocalFile {
+impl Local {
+    /// For a collector that serves HTTP there, over TLS if an authority is named.
+    fn new(access: Arc<Access>, dir: PathBuf, mut http: SocketAddr, authority: Option<&Authority>) -> Self {
+        if http.ip().is_unspecified() {
+            http.set_ip(if http.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+        }
+        let scheme = if authority.is_some() { "https" } else { "http" };
+        let tls = authority
+            .map(|authority| LocalTls { name: COLLECTOR_NAME.to_owned(), authority: authority.certificate_pem() });
+        Self { access, dir, url: format!("{scheme}://{http}"), tls }
+    }
+
     fn write(&self) -> Result<(), AccessError> {
-        self.access.write_local_file(&self.dir, &self.url).map(drop)
+        self.access.write_local_file(&self.dir, &self.url, self.tls.as_ref()).map(drop)
     }
 
     /// Tries again until it is written, or until `stop`.
@@ -244,16 +266,6 @@ impl LocalFile {
             }
         }
     }
-}
-
-/// How agents may reach the listener, where the configuration does not say: this host's name, unless one address was
-/// chosen.
-fn guessed_address(listener: SocketAddr) -> String {
-    if !listener.ip().is_unspecified() {
-        return listener.to_string();
-    }
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!("{}:{}", host.trim(), listener.port())
 }
 
 async fn save_introduced(agents: Arc<Agents>, mut stop: watch::Receiver<bool>) {

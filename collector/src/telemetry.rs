@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use crate::agents::{AgentView, Agents};
 use crate::alerts::Alerts;
 use crate::api::{Alarms, QueryStats, StorageInfo, Vitals};
+use crate::certificate::Served;
 use crate::clock::unix_ms;
 use crate::ingest::{Event, Ingest, Tick};
 use crate::listen::Shared;
@@ -64,6 +65,8 @@ pub struct Telemetry {
     pub losses: Vec<String>,
     /// What was said of refused series.
     pub told: Arc<Told>,
+    /// What HTTP is encrypted with, if it is.
+    pub certificate: Option<Arc<Served>>,
     /// The collector stops: it is no longer ready.
     pub stopping: AtomicBool,
 }
@@ -107,6 +110,10 @@ impl Telemetry {
         self.alert_series(&mut all);
         self.query_series(&mut all);
         self.process_series(&mut all);
+        if let Some(certificate) = &self.certificate {
+            let ends_secs = certificate.not_after_secs() as f64;
+            gauge(&mut all, "pitwatch_collector_http_certificate_not_after_seconds", ends_secs);
+        }
         let now_ms = unix_ms();
         for agent in self.agents.list() {
             if agent.record.revoked_ms.is_none() {
@@ -197,6 +204,7 @@ impl Telemetry {
         counter(all, "pitwatch_collector_queries_refused_total", load(&stats.refused));
         counter(all, "pitwatch_collector_queries_expired_total", load(&stats.expired));
         counter(all, "pitwatch_collector_queries_abandoned_total", load(&stats.abandoned));
+        gauge(all, "pitwatch_collector_live_streams", load(&stats.streams));
         counter(all, "pitwatch_collector_live_evaluations_total", load(&stats.watched));
         counter(all, "pitwatch_collector_query_wait_seconds_total", load(&stats.waited_us) / 1e6);
         counter(all, "pitwatch_collector_query_seconds_total", load(&stats.ran_us) / 1e6);

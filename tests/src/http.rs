@@ -1,9 +1,11 @@
 //! Asking the collector's API, blocking.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use pitwatch_collector::access::{LOCAL_FILE, LocalFile, LocalTls};
 use serde_json::Value;
 
 /// An answer that takes longer has failed, seconds.
@@ -35,6 +37,25 @@ impl Api {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let client = reqwest::Client::builder().timeout(Duration::from_secs(TIMEOUT_SECS)).build()?;
         Ok(Self { runtime, client, base: base.to_owned(), token: token.to_owned() })
+    }
+
+    /// For the collector whose data is in `dir`, as programs of this host reach it: plainly or over TLS.
+    ///
+    /// # Errors
+    /// The file that says how is not there or is none.
+    pub fn local(dir: &Path) -> anyhow::Result<Self> {
+        let file: LocalFile = serde_json::from_slice(&std::fs::read(dir.join(LOCAL_FILE))?)?;
+        let mut api = Self::new(&file.url, &file.token)?;
+        if let Some(LocalTls { name, authority }) = &file.tls {
+            let mut base = reqwest::Url::parse(&file.url)?;
+            let client = reqwest::Client::builder()
+                .timeout(Duration::from_secs(TIMEOUT_SECS))
+                .tls_certs_only(reqwest::Certificate::from_pem_bundle(authority.as_bytes())?)
+                .resolve_to_addrs(name, &base.socket_addrs(|| None)?);
+            base.set_host(Some(name))?;
+            (api.client, api.base) = (client.build()?, base.as_str().trim_end_matches('/').to_owned());
+        }
+        Ok(api)
     }
 
     /// GET `path` with query parameters: status and body.
@@ -72,6 +93,17 @@ impl Api {
             let (status, text) = (answer.status().as_u16(), answer.text().await?);
             Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
         })
+    }
+
+    /// The headers that a POST of JSON to `path` is answered with.
+    ///
+    /// # Errors
+    /// No answer.
+    pub fn post_headers(&self, path: &str, body: &Value) -> anyhow::Result<Vec<(String, String)>> {
+        let post = self.client.post(format!("{}{path}", self.base)).header("content-type", "application/json");
+        let answer = self.runtime.block_on(async { post.body(body.to_string()).send().await })?;
+        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+        Ok(answer.headers().iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect())
     }
 
     /// An instant query now: rows of labels and value, sorted by labels.

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use serde_json::Value;
+use pitwatch_collector::access::{LOCAL_FILE, LocalFile};
 
 use crate::http::Api;
 
@@ -177,9 +177,16 @@ impl Collector {
         self.process = None;
         let mut command = self.program(&["run"])?;
         let mut process = Process::start(&mut command, &self.dir.join("collector.log"))?;
-        let api = Api::new(&format!("http://{}", self.http), "")?;
         let end = Instant::now() + PATIENCE;
-        while api.get("/-/ready", &[]).map_or(true, |(status, _)| status != 200) {
+        let file = self.data_dir().join(LOCAL_FILE);
+        let (mut said, mut api) = (Vec::new(), None);
+        let is_ready = |api: &Api| api.get("/-/ready", &[]).is_ok_and(|(status, _)| status == 200);
+        while !api.as_ref().is_some_and(is_ready) {
+            // What a run before said of its address may not be true of this one.
+            let now = fs::read(&file).unwrap_or_default();
+            if now != said {
+                (said, api) = (now, Api::local(&self.data_dir()).ok());
+            }
             anyhow::ensure!(
                 process.runs() && Instant::now() < end,
                 "the collector does not come up; its log ends:\n{}",
@@ -227,8 +234,8 @@ impl Collector {
     /// # Errors
     /// The file is not there or not readable.
     pub fn token(&self) -> anyhow::Result<String> {
-        let file: Value = serde_json::from_slice(&fs::read(self.data_dir().join("cli.json"))?)?;
-        Ok(file["token"].as_str().context("no token in cli.json")?.to_owned())
+        let file: LocalFile = serde_json::from_slice(&fs::read(self.data_dir().join(LOCAL_FILE))?)?;
+        Ok(file.token)
     }
 
     /// A client of its API.
@@ -236,7 +243,7 @@ impl Collector {
     /// # Errors
     /// As [`Collector::token`].
     pub fn api(&self) -> anyhow::Result<Api> {
-        Api::new(&format!("http://{}", self.http), &self.token()?)
+        Api::local(&self.data_dir())
     }
 
     /// Runs the command line `pitwatch` against it.

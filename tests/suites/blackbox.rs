@@ -16,6 +16,7 @@
 //! - `loss`: packets lost, doubled and out of order.
 //! - `alerts`: webhooks, restarts, agents that fall silent.
 //! - `dashboards`: other people's dashboards and rule packs over a real agent's series.
+//! - `pages`: manual pages and completions of every program.
 //! - `receivers`: every receiver against a platform in trouble; mail over TLS.
 //! - `remote_write`: a real Prometheus and a real vmagent write into a collector.
 //! - `http`: slow, large and many clients of the HTTP port.
@@ -24,6 +25,7 @@
 //! - `routing`: Alertmanager's own programs, a platform that misbehaves, a host cut off.
 //! - `outside`: alerts that others hand in; an alertmanager.yml that changes.
 //! - `storm`: kill -9 at 200 moments of a storm of alerts.
+//! - `tls`: HTTP over TLS: certificates, who is trusted, handshakes that do not come to an end.
 //! - `versions`: an older agent at a newer collector, and the reverse.
 //! - `settings`: mistakes in configurations, roles of tokens, stock rules.
 
@@ -63,6 +65,8 @@ mod loss;
 mod openapi;
 #[path = "blackbox/outside.rs"]
 mod outside;
+#[path = "blackbox/pages.rs"]
+mod pages;
 #[path = "blackbox/receivers.rs"]
 mod receivers;
 #[path = "blackbox/remote_write.rs"]
@@ -77,6 +81,8 @@ mod settings;
 mod storage;
 #[path = "blackbox/storm.rs"]
 mod storm;
+#[path = "blackbox/tls.rs"]
+mod tls;
 #[path = "blackbox/versions.rs"]
 mod versions;
 #[path = "blackbox/vitals.rs"]

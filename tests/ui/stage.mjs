@@ -29,7 +29,7 @@ export async function openStage(args = [], profile = 'debug') {
 }
 
 /** A browser with a profile of its own, which goes with it. */
-export async function openBrowser() {
+export async function openBrowser(options = {}) {
   const profile = await mkdtemp(path.join(tmpdir(), 'pitwatch-browser-'));
   const flags = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
   const context = await chromium.launchPersistentContext(profile, {
@@ -38,6 +38,7 @@ export async function openBrowser() {
     viewport: { width: 1280, height: 800 },
     colorScheme: 'dark',
     timezoneId: 'Europe/Berlin',
+    ...options,
   });
   return {
     context,

@@ -22,6 +22,9 @@ pub(crate) struct Args {
     /// The API token; the local collector's if left out
     #[arg(long, global = true, value_name = "TOKEN", env = "PITWATCH_TOKEN", hide_env_values = true)]
     token: Option<String>,
+    /// The authority that the collector's certificate is of, in PEM; those that this host trusts if left out
+    #[arg(long, global = true, value_name = "FILE", env = "PITWATCH_CA", hide_env_values = true)]
+    ca: Option<PathBuf>,
     /// Where the local collector keeps its files
     #[arg(long, global = true, value_name = "DIR", env = "PITWATCH_COLLECTOR_DIR", default_value = COLLECTOR_DIR, hide = true)]
     collector_dir: PathBuf,
@@ -33,7 +36,12 @@ impl Args {
     /// What is said about the collector.
     pub(crate) fn given(&self) -> Given {
         let some = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-        Given { collector: some(&self.collector), token: some(&self.token), dir: self.collector_dir.clone() }
+        Given {
+            collector: some(&self.collector),
+            token: some(&self.token),
+            ca: self.ca.clone().filter(|path| !path.as_os_str().is_empty()),
+            dir: self.collector_dir.clone(),
+        }
     }
 }
 
@@ -294,6 +302,11 @@ mod tests {
         assert!(parse("pitwatch alerts -o json").is_ok() && parse("pitwatch alerts ack f -c x").is_ok());
         assert!(parse("pitwatch silence add a=b --for 2h --comment x").is_ok());
         assert!(parse("pitwatch silence add a=b --for 2h").is_err(), "a silence has a reason");
+        assert!(
+            parse("pitwatch silence edit 7f --for 4h").is_ok() && parse("pitwatch silence edit 7f a=b c=d").is_ok()
+        );
+        assert!(parse("pitwatch silence edit 7f").is_err(), "a change is of something");
+        assert!(parse("pitwatch silence edit 7f --for 4h --until 09:00").is_err());
         assert!(parse("pitwatch incidents show 7").is_ok() && parse("pitwatch routes test a.yml x=y").is_ok());
         assert!(parse("pitwatch").is_err());
     }

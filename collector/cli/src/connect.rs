@@ -1,6 +1,6 @@
 //! Finding the collector and talking to it: addresses, tokens, requests, and what their failures mean.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,15 +15,29 @@ use crate::error::CliError;
 pub(crate) const COLLECTOR_DIR: &str = "/var/lib/pitwatch/collector";
 /// The file in it with the address and a token.
 const LOCAL_FILE: &str = "cli.json";
+/// Largest file of `--ca`, in bytes: a system's whole bundle is a quarter of it.
+const CA_MAX_BYTES: u64 = 1024 * 1024;
 /// How long to wait for a connection, and for an answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(150);
 
-/// Where the collector is, and with what token to ask it.
+/// Where the collector is, with what token to ask it, and whom to take for it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Target {
     url: Url,
     token: String,
+    trust: Trust,
+}
+
+/// What makes a certificate the collector's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Trust {
+    /// An authority that this host trusts.
+    System,
+    /// The authority in this file alone.
+    File(PathBuf),
+    /// The local collector's own authority, by a name that it always has.
+    Local(LocalTls),
 }
 
 /// What the command line and the environment say about the collector.
@@ -33,6 +47,8 @@ pub(crate) struct Given {
     pub(crate) collector: Option<String>,
     /// `--token`
     pub(crate) token: Option<String>,
+    /// `--ca`
+    pub(crate) ca: Option<PathBuf>,
     /// Where a local collector keeps its files.
     pub(crate) dir: PathBuf,
 }
@@ -42,25 +58,49 @@ pub(crate) struct Given {
 struct LocalFile {
     url: String,
     token: String,
+    /// How to know it, where it speaks TLS.
+    tls: Option<LocalTls>,
+}
+
+/// How the local collector is known, whatever certificate it shows to others.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct LocalTls {
+    /// The name to ask for.
+    name: String,
+    /// The authority's certificate, in PEM.
+    authority: String,
 }
 
 /// Finds the collector: as given, else the local one.
 pub(crate) fn find(given: &Given) -> Result<Target, CliError> {
-    let url = given.collector.as_deref().map(parse_address).transpose()?;
-    match (url, &given.token) {
-        (Some(url), Some(token)) => Ok(Target { url, token: token.clone() }),
-        (Some(url), None) => {
-            // The local collector's token is for nobody else.
-            let local = read_local(&given.dir).ok().filter(|local| parse_address(&local.url).is_ok_and(|at| at == url));
-            let local = local.ok_or_else(|| CliError::NoToken { at: authority(&url) })?;
-            Ok(Target { url, token: local.token })
-        }
-        (None, token) => {
-            let local = read_local(&given.dir)?;
-            let url = parse_address(&local.url)?;
-            Ok(Target { url, token: token.clone().unwrap_or(local.token) })
-        }
-    }
+    let Some(collector) = given.collector.as_deref() else {
+        let local = read_local(&given.dir)?;
+        let url = parse_address(&local.url)?;
+        return target(url.clone(), given, Some(local)).ok_or_else(|| CliError::NoToken { at: authority(&url) });
+    };
+    let mut url = parse_address(collector)?;
+    // The local collector's token is for nobody else.
+    let local = read_local(&given.dir).ok().filter(|local| {
+        parse_address(&local.url).is_ok_and(|at| {
+            let is_same = authority(&at) == authority(&url);
+            if is_same && !collector.contains("://") {
+                url.clone_from(&at);
+            }
+            is_same && at == url
+        })
+    });
+    target(url.clone(), given, local).ok_or_else(|| CliError::NoToken { at: authority(&url) })
+}
+
+/// What is given, and for the rest what the local collector says of itself; `None` if there is no token.
+fn target(url: Url, given: &Given, local: Option<LocalFile>) -> Option<Target> {
+    let trust = match (&given.ca, local.as_ref().and_then(|local| local.tls.clone())) {
+        (Some(file), _) => Trust::File(file.clone()),
+        (None, Some(local)) => Trust::Local(local),
+        (None, None) => Trust::System,
+    };
+    let token = given.token.clone().or(local.map(|local| local.token))?;
+    Some(Target { url, token, trust })
 }
 
 fn read_local(dir: &Path) -> Result<LocalFile, CliError> {
@@ -104,6 +144,8 @@ fn authority(url: &Url) -> String {
 pub(crate) struct Client {
     http: reqwest::Client,
     target: Target,
+    /// What is asked: the target's address, or the name that stands for it.
+    base: Url,
 }
 
 /// An answer: the text as it came, for `-o json`, and the data in it.
@@ -135,9 +177,23 @@ struct Failure {
 impl Client {
     /// A client of that collector.
     pub(crate) fn new(target: Target) -> Result<Self, CliError> {
-        let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(ANSWER_TIMEOUT).build();
-        let http = http.map_err(|error| CliError::Unreachable { at: authority(&target.url), reason: cause(&error) })?;
-        Ok(Self { http, target })
+        let at = authority(&target.url);
+        let unreachable = |reason| CliError::Unreachable { at: at.clone(), reason };
+        let mut http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(ANSWER_TIMEOUT);
+        let mut base = target.url.clone();
+        match &target.trust {
+            Trust::System => {}
+            Trust::File(path) => http = http.tls_certs_only(authorities(path)?),
+            Trust::Local(LocalTls { name, authority }) => {
+                let pem = reqwest::Certificate::from_pem_bundle(authority.as_bytes());
+                let addresses = base.socket_addrs(|| None).map_err(|error| unreachable(reason(&error)))?;
+                let pem = pem.map_err(|error| unreachable(cause(&error)))?;
+                http = http.tls_certs_only(pem).resolve_to_addrs(name, &addresses).no_proxy();
+                base.set_host(Some(name)).map_err(|error| unreachable(error.to_string()))?;
+            }
+        }
+        let http = http.build().map_err(|error| unreachable(cause(&error)))?;
+        Ok(Self { http, target, base })
     }
 
     /// The collector's host, and whether it is this one.
@@ -240,7 +296,7 @@ impl Client {
         body: Option<(&'static str, String)>,
     ) -> Result<(StatusCode, String, String), CliError> {
         let at = authority(&self.target.url);
-        let mut url = self.target.url.clone();
+        let mut url = self.base.clone();
         url.path_segments_mut().map_err(|()| CliError::Address(at.clone()))?.clear().extend(path);
         if !parameters.is_empty() {
             url.query_pairs_mut().extend_pairs(parameters);
@@ -254,6 +310,22 @@ impl Client {
         let status = answer.status();
         let body = answer.text().await.map_err(unreachable)?;
         Ok((status, body, at))
+    }
+}
+
+/// The certificates in a file of `--ca`.
+fn authorities(path: &Path) -> Result<Vec<reqwest::Certificate>, CliError> {
+    let wrong = |reason| CliError::Authority { path: path.to_owned(), reason };
+    let mut text = Vec::new();
+    let file = std::fs::File::open(path).map_err(|error| wrong(reason(&error)))?;
+    file.take(CA_MAX_BYTES + 1).read_to_end(&mut text).map_err(|error| wrong(reason(&error)))?;
+    if text.len() as u64 > CA_MAX_BYTES {
+        return Err(wrong(format!("larger than {CA_MAX_BYTES} bytes")));
+    }
+    match reqwest::Certificate::from_pem_bundle(&text) {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        Ok(_) => Err(wrong("no certificate in PEM in it".to_owned())),
+        Err(error) => Err(wrong(cause(&error))),
     }
 }
 
@@ -306,7 +378,7 @@ mod tests {
 
     fn given(collector: Option<&str>, token: Option<&str>, dir: &Path) -> Given {
         let owned = |text: Option<&str>| text.map(str::to_owned);
-        Given { collector: owned(collector), token: owned(token), dir: dir.to_owned() }
+        Given { collector: owned(collector), token: owned(token), ca: None, dir: dir.to_owned() }
     }
 
     fn found(given: &Given) -> (String, String) {
@@ -339,6 +411,17 @@ mod tests {
         assert_eq!(found(&given(None, Some("u"), dir.path())).1, "u");
         let other = given(Some("10.0.0.1:4718"), None, dir.path());
         assert!(matches!(find(&other), Err(CliError::NoToken { .. })));
+        let tls = r#"{"url":"https://127.0.0.1:4718","token":"t","tls":{"name":"watch","authority":"PEM"}}"#;
+        std::fs::write(dir.path().join(LOCAL_FILE), tls).unwrap();
+        let local = Trust::Local(LocalTls { name: "watch".to_owned(), authority: "PEM".to_owned() });
+        for at in [None, Some("127.0.0.1:4718"), Some("https://127.0.0.1:4718")] {
+            let target = find(&given(at, None, dir.path())).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!((target.url.as_str(), &target.trust), ("https://127.0.0.1:4718/", &local), "{at:?}");
+        }
+        let plain = find(&given(Some("http://127.0.0.1:4718"), None, dir.path()));
+        assert!(matches!(plain, Err(CliError::NoToken { .. })), "the token is not sent in the clear");
+        let with_ca = Given { ca: Some("/ca.pem".into()), ..given(None, None, dir.path()) };
+        assert_eq!(find(&with_ca).map(|target| target.trust).ok(), Some(Trust::File("/ca.pem".into())));
         std::fs::write(dir.path().join(LOCAL_FILE), "{").unwrap();
         assert!(matches!(find(&none), Err(CliError::LocalFile { .. })));
     }
@@ -361,7 +444,8 @@ mod tests {
         crate::install_crypto();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let url = Url::parse(&format!("http://127.0.0.1:{port}")).unwrap();
-        let client = Client::new(Target { url, token: "t".to_owned() }).unwrap_or_else(|error| panic!("{error}"));
+        let client = Client::new(Target { url, token: "t".to_owned(), trust: Trust::System })
+            .unwrap_or_else(|error| panic!("{error}"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let error = runtime.block_on(client.get::<u32>(&["x"])).err().unwrap();
         let expected = format!("cannot reach the collector at 127.0.0.1:{port} (connection refused)");

@@ -11,6 +11,9 @@ pub(crate) const EXIT_USAGE: u8 = 2;
 /// Exit status: the collector cannot be reached, or does not allow or manage it.
 pub(crate) const EXIT_UNREACHABLE: u8 = 3;
 
+/// Where the file of `--ca` comes from.
+const GET_AUTHORITY: &str = "on the collector: pitwatch-collector authority > pitwatch-ca.pem";
+
 /// How like a name must be to be suggested, of 1, and how many are.
 const SIMILAR_MIN: f64 = 0.8;
 const SIMILAR_MAX: usize = 3;
@@ -40,6 +43,14 @@ pub(crate) enum CliError {
     NoToken {
         /// Its address.
         at: String,
+    },
+    /// The file of `--ca` is of no use.
+    #[error("no authority can be read from {} ({reason})", path.display())]
+    Authority {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
     },
     /// No connection.
     #[error("cannot reach the collector at {at} ({reason})")]
@@ -118,6 +129,7 @@ impl CliError {
     pub(crate) fn exit_status(&self) -> u8 {
         match self {
             CliError::Address(_)
+            | CliError::Authority { .. }
             | CliError::Usage(_)
             | CliError::Refused(_)
             | CliError::NoSuch { .. }
@@ -138,6 +150,7 @@ impl CliError {
                 ("with a token?", "pitwatch --collector HOST:4718 --token … or PITWATCH_TOKEN".to_owned()),
             ],
             CliError::Address(_) => vec![("write", "HOST:PORT, or http://HOST:PORT, or https://HOST:PORT".to_owned())],
+            CliError::Authority { .. } => vec![("whence?", GET_AUTHORITY.to_owned())],
             CliError::NoToken { .. } => vec![
                 ("have one?", "pitwatch --token … or PITWATCH_TOKEN".to_owned()),
                 ("need one?", "on the collector: pitwatch token create --role viewer --for NAME".to_owned()),
@@ -193,7 +206,17 @@ fn unreachable(reason: &str, at: &str) -> Option<(&'static str, String)> {
         return Some(("the name?", format!("{host} is not known here")));
     }
     if reason.contains("certificate") || reason.contains("UnknownIssuer") {
-        return Some(("its certificate", "it is not one that this host trusts, or not for this name".to_owned()));
+        let (word, text) = match reason {
+            reason if reason.contains("not valid for") || reason.contains("NotValidForName") => (
+                "by another name?",
+                format!("give the name that its certificate has, or put {host} into [http] names on the collector"),
+            ),
+            reason if reason.contains("expired") => {
+                ("its certificate", "is past its end: put a new one where [http] certificate says".to_owned())
+            }
+            _ => ("its own authority?", format!("pitwatch --ca FILE … or PITWATCH_CA; {GET_AUTHORITY}")),
+        };
+        return Some((word, text));
     }
     if reason.contains("InvalidContentType") || reason.contains("corrupt message") {
         return Some(("no TLS there?", format!("pitwatch --collector http://{at}")));

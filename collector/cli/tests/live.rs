@@ -31,7 +31,7 @@ impl Here {
     fn start() -> Self {
         let server = Server::start();
         let dir = tempfile::tempdir().unwrap();
-        server.access.write_local_file(dir.path(), &server.url("")).unwrap();
+        server.access.write_local_file(dir.path(), &server.url(""), None).unwrap();
         Self { server, dir }
     }
 

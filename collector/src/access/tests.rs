@@ -94,7 +94,7 @@ fn there_are_only_so_many_sessions_and_the_oldest_give_way() {
 fn the_local_token_is_private_and_of_one_process() {
     let dir = tempfile::tempdir().unwrap();
     let one = access(dir.path());
-    let text = one.write_local_file(dir.path(), "http://127.0.0.1:4718").unwrap();
+    let text = one.write_local_file(dir.path(), "http://127.0.0.1:4718", None).unwrap();
     let path = dir.path().join(LOCAL_FILE);
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let file: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
@@ -105,7 +105,7 @@ fn the_local_token_is_private_and_of_one_process() {
 
     drop(one);
     let two = access(dir.path());
-    let again = two.write_local_file(dir.path(), "http://127.0.0.1:4718").unwrap();
+    let again = two.write_local_file(dir.path(), "http://127.0.0.1:4718", None).unwrap();
     assert_ne!(text, again);
     assert_eq!(two.check(&text, 0), None);
     assert_eq!(two.check(&session, 1), None);

@@ -9,6 +9,7 @@ use pitwatch_promql::ErrorKind;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::serve::Encrypted;
 use crate::access::Role;
 use crate::error_chain;
 
@@ -218,7 +219,11 @@ pub(super) async fn add_headers(request: Request, next: Next) -> Response {
         (header::CACHE_CONTROL, "no-store"),
         (header::X_FRAME_OPTIONS, "DENY"),
     ];
+    let is_strict = request.extensions().get::<Encrypted>().is_some_and(|encrypted| encrypted.is_strict);
     let mut response = next.run(request).await;
+    if is_strict {
+        response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+    }
     for (name, value) in ALWAYS {
         response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }

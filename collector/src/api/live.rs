@@ -10,6 +10,7 @@ mod topics;
 use std::fmt::Write as _;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -75,6 +76,8 @@ pub(super) async fn live(
     let (sender, events) = mpsc::channel(EVENTS_AHEAD);
     let stream = Stream { shared: shared.clone(), watched: watched?, step, headers, _place: place };
     let stopping = stopping.map(|Extension(stopping)| stopping);
+    let stats = shared.app.query_stats.clone();
+    stats.streams.fetch_add(1, Ordering::Relaxed);
     tokio::spawn(async move {
         let stopped = async {
             match stopping {
@@ -87,6 +90,7 @@ pub(super) async fn live(
             () = sender.closed() => {}
             () = stream.feed(&sender) => {}
         }
+        stats.streams.fetch_sub(1, Ordering::Relaxed);
     });
     let mut response = Response::new(Body::new(Events(events)));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

@@ -55,6 +55,8 @@ pub struct QueryStats {
     pub expired: AtomicU64,
     /// Queries whose client was gone before the answer.
     pub abandoned: AtomicU64,
+    /// Streams of live views.
+    pub streams: AtomicU64,
     /// Evaluations for live views.
     pub watched: AtomicU64,
     /// How long queries waited, in all, in microseconds.

@@ -13,7 +13,7 @@ use super::agents::change;
 use super::auth::{self, SESSION_COOKIE};
 use super::envelope::{ApiError, Failure, Success};
 use super::params::{Body, Params};
-use super::serve::Peer;
+use super::serve::{Encrypted, Peer};
 use super::{AppState, Shared};
 use crate::access::{Principal, SESSION_TTL_MS};
 use crate::clock::unix_ms;
@@ -48,6 +48,7 @@ pub(super) struct SignedOut {}
     ))]
 pub(super) async fn begin(State(shared): AppState, request: Request) -> Result<Response, ApiError> {
     let headers = request.headers().clone();
+    let is_encrypted = is_encrypted(&headers, request.extensions());
     if !auth::is_same_origin(&headers) {
         return Err(ApiError::forbidden("another site may not sign you in: open the collector's own address"));
     }
@@ -62,7 +63,7 @@ pub(super) async fn begin(State(shared): AppState, request: Request) -> Result<R
     };
     let (text, principal) = open(&shared, token, &headers).await?;
     let answer = if is_json { describe(&principal).into_response() } else { Redirect::to("/").into_response() };
-    Ok(with_cookie(answer, &cookie(&text, &headers, SESSION_TTL_MS / 1000)))
+    Ok(with_cookie(answer, &cookie(&text, is_encrypted, SESSION_TTL_MS / 1000)))
 }
 
 /// Who asks: of a session or of a token.
@@ -75,13 +76,15 @@ pub(super) async fn show(State(shared): AppState, headers: HeaderMap) -> Result<
 /// Signs out: ends the session and takes its cookie away.
 #[utoipa::path(delete, path = "/api/v1/pitwatch/session", tag = "Tokens and sessions",
     responses((status = 200, body = Success<SignedOut>), (status = 401, description = "Nobody is signed in", body = Failure)))]
-pub(super) async fn end(State(shared): AppState, headers: HeaderMap) -> Result<Response, ApiError> {
+pub(super) async fn end(State(shared): AppState, request: Request) -> Result<Response, ApiError> {
+    let headers = request.headers().clone();
+    let is_encrypted = is_encrypted(&headers, request.extensions());
     auth::identify(&shared.app.access, &headers, &Method::DELETE)?;
     if let Some(text) = auth::session_cookie(&headers).map(str::to_owned) {
         change(&shared, move |shared| Ok(shared.app.access.end_session(&text)?)).await?;
     }
     let answer = Success::new(SignedOut {}).into_response();
-    Ok(with_cookie(answer, &cookie("", &headers, 0)))
+    Ok(with_cookie(answer, &cookie("", is_encrypted, 0)))
 }
 
 /// The answer to a link with a token in it: a cookie, and the same page without the token.
@@ -98,7 +101,8 @@ pub(super) async fn begin_by_link(
     }
     count(&shared, extensions)?;
     let (text, _) = open(&shared, token, headers).await?;
-    Ok(with_cookie(Redirect::to("/").into_response(), &cookie(&text, headers, SESSION_TTL_MS / 1000)))
+    let cookie = cookie(&text, is_encrypted(headers, extensions), SESSION_TTL_MS / 1000);
+    Ok(with_cookie(Redirect::to("/").into_response(), &cookie))
 }
 
 /// Counts one try of the address that a request came from.
@@ -127,10 +131,15 @@ fn describe(principal: &Principal) -> Success<Session> {
     Success::new(Session { name: principal.name.to_string(), role: principal.role.as_str() })
 }
 
-fn cookie(text: &str, headers: &HeaderMap, max_age_secs: i64) -> String {
-    // A proxy that does TLS says so; without TLS a browser would drop a cookie marked so.
-    let is_secure = headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes() == b"https");
-    let secure = if is_secure { "; Secure" } else { "" };
+/// Whether the browser's own connection is encrypted: a proxy that does TLS says so.
+fn is_encrypted(headers: &HeaderMap, extensions: &Extensions) -> bool {
+    let forwarded = headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes() == b"https");
+    forwarded || extensions.get::<Encrypted>().is_some()
+}
+
+/// Without TLS a browser would drop a cookie that is marked as for TLS alone.
+fn cookie(text: &str, is_encrypted: bool, max_age_secs: i64) -> String {
+    let secure = if is_encrypted { "; Secure" } else { "" };
     format!("{SESSION_COOKIE}={text}; Path=/; HttpOnly; SameSite=Strict; Max-Age={max_age_secs}{secure}")
 }
 

@@ -15,7 +15,7 @@ use pitwatch_history::History;
 use super::manifest::{Entry, FILES_DIR, Manifest, ManifestError, prune, to_hex};
 use super::snapshot::{self, Kind, Listed};
 use super::{BackupError, CHUNK_BYTES, HISTORY, at};
-use crate::access::LOCAL_FILE;
+use crate::access::{LOCAL_FILE, LocalFile};
 use crate::clock::unix_ms;
 use crate::config::Config;
 use crate::meter::Meter;
@@ -106,17 +106,20 @@ async fn take_snapshot(config: &Config) -> Result<Option<Arc<dyn state::State>>,
 
 /// Asks the collector that runs on `data_dir`, as its local administrator.
 async fn ask(data_dir: &Path) -> Result<(), BackupError> {
-    #[derive(serde::Deserialize)]
-    struct Local {
-        url: String,
-        token: String,
-    }
     let path = data_dir.join(LOCAL_FILE);
     let text = fs::read(&path).map_err(at("read", &path))?;
-    let local: Local = serde_json::from_slice(&text).map_err(io::Error::other).map_err(at("read", &path))?;
+    let local: LocalFile = serde_json::from_slice(&text).map_err(io::Error::other).map_err(at("read", &path))?;
     let failed = |error: reqwest::Error| BackupError::Snapshot(crate::error_chain(&error));
-    let client = reqwest::Client::builder().timeout(SNAPSHOT_PATIENCE).no_proxy().build().map_err(failed)?;
-    let request = client.post(format!("{}/api/v1/pitwatch/snapshot", local.url)).bearer_auth(local.token);
+    let mut client = reqwest::Client::builder().timeout(SNAPSHOT_PATIENCE).no_proxy();
+    let mut url = reqwest::Url::parse(&local.url).map_err(io::Error::other).map_err(at("read", &path))?;
+    url.set_path("/api/v1/pitwatch/snapshot");
+    if let Some(tls) = &local.tls {
+        let addresses = url.socket_addrs(|| None).map_err(at("read", &path))?;
+        let authority = reqwest::Certificate::from_pem_bundle(tls.authority.as_bytes()).map_err(failed)?;
+        client = client.tls_certs_only(authority).resolve_to_addrs(&tls.name, &addresses);
+        url.set_host(Some(&tls.name)).map_err(io::Error::other).map_err(at("read", &path))?;
+    }
+    let request = client.build().map_err(failed)?.post(url).bearer_auth(local.token);
     let answer = request.send().await.map_err(failed)?;
     let good = answer.status().is_success();
     let text = answer.text().await.map_err(failed)?;

@@ -35,20 +35,21 @@ fn receivers_come_from_the_file_or_the_environment() {
 
 #[test]
 fn every_mistake_is_told_at_once() {
-    let text = "data_dir = \"here\"\n[agents]\nlisten = \"4717\"\ncertificate_life = \"1s\"\n[http]\nlisten = \"0.0.0.0:80\"\n\
+    let text = "data_dir = \"here\"\n[agents]\nlisten = \"4717\"\ncertificate_life = \"1s\"\n[http]\nlisten = \"0.0.0.0:80\"\ntls = false\n\
                 [state]\nengine = \"rocks\"\n[history]\nretension = \"30d\"\n[receivers.ops]\nkind = \"pager\"\n[log]\nlevel = 3\n";
     let told = parse(text).unwrap_err();
     let expected = "\
 c.toml:1: data_dir: \"here\" is no absolute path; give an absolute path, such as \"/var/lib/pitwatch/collector\"
 c.toml:3: agents.listen: \"4717\" is no address with a port; give an address and a port, such as \"0.0.0.0:4717\" or \"[::]:4717\"
 c.toml:4: agents.certificate_life: \"1s\" is out of range; give 10s to 825d, in ms, s, m, h or d
-c.toml:8: state.engine: \"rocks\" is no engine; use \"redb\" or \"sled\"
-c.toml:10: history.retension: there is no such key, perhaps retention; allowed are retention, retention_1m, retention_1h, retention_events, retention_max, block_span, head_max
-c.toml:12: receivers.ops.kind: \"pager\" is no kind of receiver; use slack, mattermost, rocketchat, discord, msteams, googlechat or webhook; telegram, pagerduty, \
+c.toml:9: state.engine: \"rocks\" is no engine; use \"redb\" or \"sled\"
+c.toml:11: history.retension: there is no such key, perhaps retention; allowed are retention, retention_1m, retention_1h, retention_events, retention_max, block_span, head_max
+c.toml:13: receivers.ops.kind: \"pager\" is no kind of receiver; use slack, mattermost, rocketchat, discord, msteams, googlechat or webhook; telegram, pagerduty, \
 email and alertmanager stand in alertmanager_config
-c.toml:14: log.level: is a whole number; it must be a string: use error, warn, info, debug or trace
-c.toml: http.listen: 0.0.0.0:80 is not loopback, and HTTP here is not encrypted; listen on 127.0.0.1 behind a proxy that \
-speaks TLS, or, if such a proxy reaches this address over a network you trust, set behind_tls_proxy = true";
+c.toml:15: log.level: is a whole number; it must be a string: use error, warn, info, debug or trace
+c.toml: http.tls: 0.0.0.0:80 is not loopback: without TLS everybody on the way reads tokens and answers; leave tls away (a \
+certificate of the own authority, or yours in certificate and key), or, if a proxy that speaks TLS reaches this address over a \
+network you trust, set behind_tls_proxy = true";
     assert_eq!(told, expected);
 }
 

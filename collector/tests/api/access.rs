@@ -140,7 +140,7 @@ fn a_link_with_a_token_signs_in() {
 fn the_local_token_is_an_admins() {
     let server = Server::start();
     let dir = tempfile::tempdir().unwrap();
-    let token = server.access.write_local_file(dir.path(), &server.url("")).unwrap();
+    let token = server.access.write_local_file(dir.path(), &server.url(""), None).unwrap();
     let tokens = server.send(server.request(Method::GET, "/api/v1/pitwatch/tokens").bearer_auth(token));
     assert_eq!(tokens.status, 200);
 }

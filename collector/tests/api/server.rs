@@ -119,7 +119,7 @@ impl Server {
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let router = pitwatch_collector::api::router(app);
-        runtime.spawn(pitwatch_collector::api::serve(listener, router, std::future::pending()));
+        runtime.spawn(pitwatch_collector::api::serve(listener, None, router, std::future::pending()));
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
         let runtime = Some(runtime);
         Self { address, admin, operator, viewer, writer, end_ms, world, access, client, runtime, _dir: dir }

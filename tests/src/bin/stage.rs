@@ -66,6 +66,9 @@ struct Arguments {
     /// Hours of the past, second by second, of the host that is gone.
     #[arg(long, default_value_t = 1)]
     past_hours: i64,
+    /// Speaks TLS, with a certificate of the collector's own authority.
+    #[arg(long)]
+    tls: bool,
     /// Leaves the real agent out, and with it all that is not the same on every machine.
     #[arg(long)]
     made_up_only: bool,
@@ -106,7 +109,8 @@ fn stage(arguments: &Arguments) -> anyhow::Result<()> {
     let mut identities = identities::enrol_named(&data_dir, agents_at, &names)?;
     identities.truncate(arguments.hosts);
     remember(&data_dir, arguments.past_hours)?;
-    let mut collector = Collector::start_at(&dir.path().join("collector"), agents_at, http, "", RULES)?;
+    let (scheme, http_config) = if arguments.tls { ("https", "[http]\ntls = true\n") } else { ("http", "") };
+    let mut collector = Collector::start_at(&dir.path().join("collector"), agents_at, http, http_config, RULES)?;
     let begun = Instant::now();
     let labels = |nth: usize| hosts[nth].1.clone();
     let fleet = Fleet::start_labelled(identities, agents_at, Pattern::host()?, dir.path(), labels)?;
@@ -117,7 +121,7 @@ fn stage(arguments: &Arguments) -> anyhow::Result<()> {
     let real = if arguments.made_up_only { None } else { Some(Real::start(dir.path(), &collector)?) };
 
     let ready = json!({
-        "url": format!("http://{http}"),
+        "url": format!("{scheme}://{http}"),
         "admin": collector.token()?,
         "hosts": arguments.hosts,
         "sick": sick.map(|agent| agent.name.clone()),

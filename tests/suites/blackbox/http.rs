@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use pitwatch_collector::api::{CONNECTIONS_MAX, HEAD_TIMEOUT, LIVE_MAX_A_CLIENT};
+use pitwatch_tests::http::Row;
 use pitwatch_tests::programs::{Agent, Collector};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -64,6 +65,33 @@ fn slow_clients_are_cut() {
     drop(deaf);
     assert!(HEAD_TIMEOUT < PATIENCE);
     assert_eq!(collector.api().unwrap().get("/api/v1/query", &[("query", "1")]).unwrap().0, 200);
+}
+
+#[test]
+fn a_live_stream_that_nobody_reads_is_cut() {
+    let temp = tempfile::tempdir().unwrap();
+    let collector = Collector::start(temp.path(), "", "").unwrap();
+    let (api, token) = (collector.api().unwrap(), collector.token().unwrap());
+    let streams = |count: f64| {
+        let wanted = |rows: &[Row]| rows.len() == 1 && rows[0].1 == count;
+        api.wait_for("pitwatch_collector_live_streams", PATIENCE, wanted).unwrap();
+    };
+    // Some megabytes an event: soon nobody on the way has room for more.
+    let wide =
+        format!("label_replace(%7B__name__=~%22pitwatch_.%2B%22%7D,%22x%22,%22{}%22,%22%22,%22%22)", "y".repeat(1500));
+    let queries = vec![format!("query={wide}"); 32].join("&");
+    let mut deaf = connect(&collector);
+    let head = format!(
+        "GET /api/v1/pitwatch/live?{queries}&step=1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n"
+    );
+    deaf.write_all(head.as_bytes()).unwrap();
+    let mut status = [0; 12];
+    deaf.read_exact(&mut status).unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200");
+    streams(1.0);
+    streams(0.0);
+    // It was the collector that ended it.
+    assert!(rest(deaf).len() > 100_000);
 }
 
 #[test]
