@@ -136,6 +136,23 @@ test('texts of hosts, processes and rules are inert', limit, async () => {
   }
 });
 
+test('an address that makes no sense says so, and leaves the way back', limit, async () => {
+  const host = `/hosts/${stage.sick}`;
+  for (const at of [
+    '/hosts/nobody', `${host}?range=abc`, `${host}?range=-5m`, `${host}?from=x&to=y`, `${host}?from=2000&to=1000`, `${host}?from=1&to=99999999999999999`, `${host}?at=never`, `${host}?range=900000d`,
+    '/explore?q=up&range=zzz', '/explore?q=up&view=zzz', '/explore?q=up&at=x&range=-1h', '/explore?q=up&range=999999d', '/explore?q=%00%00', '/graph?g0.expr=(&g0.range_input=zzz',
+    '/alerts/nobody', '/alerts?tab=zzz', '/alerts?silenced=zzz', '/incidents/abc', '/incidents/99999999999999999999', '/incidents/-1',
+    '/events?kind=zzz&since=xyz', '/events?host=nobody', '/agents?q=nobody&enrol=zzz', '/?view=zzz&q=nobody', '/status?x=y', '/silences?x=y',
+  ]) {
+    await page.goto(stage.url + at);
+    await page.getByRole('navigation', { name: 'Pages' }).waitFor();
+    await until(`words at ${at}`, async () => (await page.locator('main').innerText()).trim().length > 20);
+  }
+  await page.goto(`${stage.url}/hosts/nobody`);
+  await page.locator('main').getByText('nobody').first().waitFor();
+  await accessible('a host that there is not');
+});
+
 test('a query is asked, explained, and shared by its address', limit, async () => {
   await page.goto(`${stage.url}/explore`);
   await accessible('explore, empty');
@@ -202,6 +219,14 @@ test('an alert says why, is acknowledged, and silenced', limit, async (context) 
   await page.getByRole('button', { name: 'Silence', exact: true }).click();
   await page.getByText('Sun 22:00–24:00 Europe/Berlin and Mon 00:00–03:00 Europe/Berlin').waitFor();
   await accessible('silences, weekly');
+  // What is changed is what is said; its hours stay.
+  await page.getByRole('button', { name: 'Change…' }).click();
+  await page.getByRole('heading', { name: 'Change the silence' }).waitFor();
+  await accessible('silence, changed');
+  await page.getByLabel('Why').fill('patches, and disks');
+  await page.getByRole('button', { name: 'Change', exact: true }).click();
+  await page.getByText('patches, and disks').waitFor();
+  assert.equal(await page.getByText('Sun 22:00–24:00 Europe/Berlin and Mon 00:00–03:00 Europe/Berlin').count(), 1);
   await page.getByRole('button', { name: 'End it' }).click();
   await page.getByText('Nothing is silenced').waitFor();
   await page.getByRole('button', { name: 'Incidents' }).click();
@@ -227,6 +252,33 @@ test('agents, events and status say how Pitwatch itself is', limit, async () => 
   await page.goto(`${stage.url}/events`);
   await page.getByRole('heading', { name: 'Events' }).waitFor();
   await accessible('events');
+});
+
+test('over TLS all is as without, and who does not know the authority is warned', limit, async () => {
+  const secure = await openStage(['--hosts', '4', '--seconds', '300', '--made-up-only', '--tls'], process.env.UI_PROFILE ?? 'debug');
+  // Somebody who went past the warning, or took the authority's certificate into the browser.
+  const knowing = await openBrowser({ ignoreHTTPSErrors: true });
+  try {
+    const warned = await browser.context.newPage();
+    await assert.rejects(warned.goto(secure.url), /ERR_CERT_AUTHORITY_INVALID/);
+    await warned.close();
+    const view = await knowing.context.newPage();
+    const wrong = [];
+    view.on('pageerror', (error) => wrong.push(error.message));
+    await view.goto(secure.url);
+    await view.getByLabel('Token').fill(secure.admin);
+    await view.getByRole('button', { name: 'Sign in' }).click();
+    await view.getByRole('navigation', { name: 'Pages' }).waitFor();
+    const cookie = (await knowing.context.cookies()).find(({ name }) => name === 'pitwatch_session');
+    assert.ok(cookie.secure && cookie.httpOnly, JSON.stringify(cookie));
+    await view.goto(`${secure.url}/hosts/${secure.sick}`);
+    await view.locator('.live', { hasText: /live$/ }).waitFor();
+    await view.locator('[data-panel=cpu][data-drawn=yes]').waitFor();
+    assert.deepEqual(wrong, []);
+  } finally {
+    await knowing.close();
+    await secure.close();
+  }
 });
 
 test('who may not do a thing sees why', limit, async () => {

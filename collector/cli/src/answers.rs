@@ -104,6 +104,7 @@ pub(crate) struct Silence {
     pub(crate) id: String,
     pub(crate) status: SilenceStatus,
     pub(crate) matchers: Vec<pitwatch_alerting::Matcher>,
+    pub(crate) starts_at: String,
     pub(crate) ends_at: String,
     pub(crate) created_by: String,
     pub(crate) comment: String,

@@ -104,6 +104,8 @@ pub(crate) enum AlertsCommand {
 pub(crate) enum SilenceCommand {
     /// Hold alerts back that match
     Add(SilenceAddArgs),
+    /// Change a silence: what is not said stays as it is
+    Edit(SilenceEditArgs),
     /// List the silences
     List(SilenceListArgs),
     /// End silences now
@@ -147,6 +149,40 @@ pub(crate) struct SilenceAddArgs {
     #[arg(short, long)]
     pub(crate) comment: String,
     /// Who; your user name if left out
+    #[arg(short, long)]
+    pub(crate) author: Option<String>,
+}
+
+/// Arguments of `silence edit`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SilenceEditArgs {
+    /// Its id, from `pitwatch silence list`
+    pub(crate) id: String,
+    /// Other matchers, in the place of its own: the silence gets another id then
+    #[arg(value_name = "MATCHER")]
+    pub(crate) matchers: Vec<String>,
+    /// How long from now, or from its start if that is to come
+    #[arg(short = 'd', long = "for", value_name = "DURATION", conflicts_with = "until")]
+    pub(crate) duration: Option<String>,
+    /// Until when, such as 09:00 or '2026-03-01 09:00'
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+    /// From when
+    #[arg(long, value_name = "TIME")]
+    pub(crate) start: Option<String>,
+    /// Only then, again and again: days of the week and a time of the day; may be given more than once
+    #[arg(long, value_name = "WHEN", conflicts_with = "once")]
+    pub(crate) every: Vec<String>,
+    /// No longer again and again: from its start to its end
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Whose clock --every goes by; this host's if left out
+    #[arg(long, value_name = "ZONE", requires = "every")]
+    pub(crate) zone: Option<String>,
+    /// Why
+    #[arg(short, long)]
+    pub(crate) comment: Option<String>,
+    /// Who
     #[arg(short, long)]
     pub(crate) author: Option<String>,
 }

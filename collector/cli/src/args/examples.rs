@@ -74,6 +74,8 @@ Examples:
   pitwatch silence add HostDiskFull instance=db-3 --for 2h --comment 'disk swap'
   pitwatch silence add role=game --every 'sat,sun 02:00-04:00' --zone Europe/Berlin --comment 'weekly maintenance'
   pitwatch silence list --all
+  pitwatch silence edit ID --for 4h               four hours from now, however it was
+  pitwatch silence edit ID --comment 'the swap takes longer'
   pitwatch silence expire ID
 
 Matchers: label=value, label!=value, label=~pattern, label!~pattern; a first word alone is the alert's name.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Report, Screen, alerts, counted, list, own, state, tally, with_line_feed};
 use crate::answers::{AlertsData, Silence, SilenceMade};
-use crate::args::{ListArgs, ListFormat, SilenceAddArgs, SilenceCommand, SilenceListArgs};
+use crate::args::{ListArgs, ListFormat, SilenceAddArgs, SilenceCommand, SilenceEditArgs, SilenceListArgs};
 use crate::connect::Client;
 use crate::error::CliError;
 use crate::table::{Cell, Column, Table};
@@ -22,6 +22,7 @@ const FOREVER_YEARS: i64 = 10;
 pub(super) async fn run(command: &SilenceCommand, client: &Client, screen: &Screen) -> Result<Report, CliError> {
     match command {
         SilenceCommand::Add(args) => add(args, client, screen).await,
+        SilenceCommand::Edit(args) => edit(args, client, screen).await,
         SilenceCommand::List(args) => show(args, client, screen).await,
         SilenceCommand::Expire { ids } => expire(ids, client).await,
         SilenceCommand::Preview { matchers, output } => preview(&parse(matchers)?, *output, client, screen).await,
@@ -60,15 +61,78 @@ async fn add(args: &SilenceAddArgs, client: &Client, screen: &Screen) -> Result<
         "comment": args.comment,
         "recurrence": recurrence,
     });
+    let (id, means) = set(&body, ends_ms, client, screen).await?;
+    Ok(Report::text(format!("{id}\n{means}; end it with: pitwatch silence expire {id}\n")))
+}
+
+/// Has a silence made or changed; gives its id and what it means now.
+async fn set(body: &Value, ends_ms: i64, client: &Client, screen: &Screen) -> Result<(String, String), CliError> {
     let path = [V2[0], V2[1], "silences"];
-    let made = client.plain::<SilenceMade>(Method::POST, &path, Some(&body)).await?.data;
-    let held = client.send::<AlertsData>(Method::POST, &own(&["silences", "preview"]), &body).await?;
+    let made = client.plain::<SilenceMade>(Method::POST, &path, Some(body)).await?.data;
+    let held = client.send::<AlertsData>(Method::POST, &own(&["silences", "preview"]), body).await?;
     let held = counted(held.data.alerts.len(), "alert", "alerts");
-    let until = screen.clock.short(ends_ms);
-    Ok(Report::text(format!(
-        "{}\nmatches {held} now, until {until}; end it with: pitwatch silence expire {}\n",
-        made.id, made.id
-    )))
+    Ok((made.id, format!("matches {held} now, until {}", screen.clock.short(ends_ms))))
+}
+
+async fn edit(args: &SilenceEditArgs, client: &Client, screen: &Screen) -> Result<Report, CliError> {
+    let old = client.plain::<Silence>(Method::GET, &[V2[0], V2[1], "silence", &args.id], None).await?.data;
+    let (body, ends_ms) = changed(&old, args, screen.clock.now_ms)?;
+    let (id, means) = set(&body, ends_ms, client, screen).await?;
+    let other = if id == old.id { String::new() } else { format!("in the place of {}, which has ended; ", old.id) };
+    Ok(Report::text(format!("{id}\n{other}{means}\n")))
+}
+
+/// The silence as it shall be, and when it ends then.
+fn changed(old: &Silence, args: &SilenceEditArgs, now_ms: i64) -> Result<(Value, i64), CliError> {
+    let has_times = [&args.duration, &args.until, &args.start].into_iter().any(Option::is_some);
+    let has_words = args.comment.is_some() || args.author.is_some();
+    if !has_times && !has_words && !args.once && args.every.is_empty() && args.matchers.is_empty() {
+        let ways = "--for, --until, --start, --every, --once, --comment, --author, or other matchers";
+        return Err(CliError::Usage(format!("say what shall change: {ways}")));
+    }
+    let starts_ms = match &args.start {
+        Some(_) if old.status.state == "active" => {
+            return Err(CliError::Usage(
+                "it holds already: only a silence that is to come can start at another time".to_owned(),
+            ));
+        }
+        Some(start) => time(start)?,
+        None => instant(&old.starts_at),
+    };
+    let ends_ms = match (&args.until, &args.duration) {
+        (Some(until), _) => time(until)?,
+        (None, Some(length)) => starts_ms.max(now_ms) + duration(length)?,
+        (None, None) => instant(&old.ends_at),
+    };
+    if ends_ms <= now_ms {
+        let what = "it has ended: say how long it shall hold again, with --for or --until";
+        let past = "that is in the past: end a silence with `pitwatch silence expire ID`";
+        let is_said = args.until.is_some();
+        return Err(CliError::Usage(if is_said { past } else { what }.to_owned()));
+    }
+    let recurrence = match (args.once, args.every.as_slice()) {
+        (true, _) => json!([]),
+        (false, []) => json!(old.recurrence),
+        (false, every) => {
+            let read = every.iter().map(|text| interval(text, args.zone.as_deref()));
+            json!(read.collect::<Result<Vec<_>, _>>()?)
+        }
+    };
+    let body = json!({
+        "id": old.id,
+        "matchers": if args.matchers.is_empty() { old.matchers.clone() } else { parse(&args.matchers)? },
+        "startsAt": pitwatch_alerting::time::rfc3339(starts_ms),
+        "endsAt": pitwatch_alerting::time::rfc3339(ends_ms),
+        "createdBy": args.author.as_ref().unwrap_or(&old.created_by),
+        "comment": args.comment.as_ref().unwrap_or(&old.comment),
+        "recurrence": recurrence,
+    });
+    Ok((body, ends_ms))
+}
+
+/// A time of the collector's, milliseconds since the Unix epoch.
+fn instant(text: &str) -> i64 {
+    text.parse::<Timestamp>().map(Timestamp::as_millisecond).unwrap_or_default()
 }
 
 async fn show(args: &SilenceListArgs, client: &Client, screen: &Screen) -> Result<Report, CliError> {
@@ -99,7 +163,7 @@ fn arrange(silences: &[Silence], screen: &Screen) -> (Table, bool) {
 }
 
 fn row(silence: &Silence, screen: &Screen) -> Vec<Cell> {
-    let ends_ms = silence.ends_at.parse::<Timestamp>().map(Timestamp::as_millisecond).unwrap_or_default();
+    let ends_ms = instant(&silence.ends_at);
     let left_secs = (ends_ms - screen.clock.now_ms) / 1000;
     let again = if silence.recurrence.is_empty() { "" } else { ", again and again" };
     let ends = match silence.status.state.as_str() {
@@ -228,6 +292,58 @@ mod tests {
         for wrong in ["", "funday", "25:00-26:00", "04:00-02:00"] {
             assert_eq!(json(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_change_keeps_what_is_not_said() {
+        let old: Silence = serde_json::from_str(
+            r#"{"id":"c479-1","status":{"state":"active"},"comment":"disk swap","createdBy":"ann",
+                "endsAt":"1970-01-01T02:00:00Z","startsAt":"1970-01-01T00:00:00Z",
+                "matchers":[{"isEqual":true,"isRegex":false,"name":"instance","value":"db-1"}],
+                "recurrence":[{"weekdays":["sunday"]}]}"#,
+        )
+        .unwrap();
+        let none = || SilenceEditArgs {
+            id: "c479-1".to_owned(),
+            matchers: Vec::new(),
+            duration: None,
+            until: None,
+            start: None,
+            every: Vec::new(),
+            once: false,
+            zone: None,
+            comment: None,
+            author: None,
+        };
+        let body = |args: &SilenceEditArgs| changed(&old, args, 3_600_000).map(|(body, _)| body);
+        let longer = body(&SilenceEditArgs { duration: Some("4h".to_owned()), ..none() }).unwrap();
+        let expected = json!({
+            "id": "c479-1",
+            "matchers": old.matchers,
+            "startsAt": "1970-01-01T00:00:00Z",
+            "endsAt": "1970-01-01T05:00:00Z",
+            "createdBy": "ann",
+            "comment": "disk swap",
+            "recurrence": [{ "weekdays": ["sunday"] }],
+        });
+        assert_eq!(longer, expected);
+        let other = SilenceEditArgs {
+            matchers: vec!["instance=db-2".to_owned()],
+            comment: Some("x".to_owned()),
+            once: true,
+            ..none()
+        };
+        let other = body(&other).unwrap();
+        assert_eq!((&other["matchers"][0]["value"], &other["comment"]), (&json!("db-2"), &json!("x")));
+        assert_eq!((&other["recurrence"], &other["endsAt"]), (&json!([]), &json!("1970-01-01T02:00:00Z")));
+        let refusal = |args: &SilenceEditArgs, now_ms| changed(&old, args, now_ms).unwrap_err().to_string();
+        assert!(refusal(&none(), 0).contains("what shall change"));
+        let start = SilenceEditArgs { start: Some("09:00".to_owned()), ..none() };
+        assert!(refusal(&start, 0).contains("holds already"));
+        let late = SilenceEditArgs { comment: Some("x".to_owned()), ..none() };
+        assert!(refusal(&late, 9_000_000).contains("it has ended"));
+        let past = SilenceEditArgs { until: Some("1970-01-01T00:30:00Z".to_owned()), ..none() };
+        assert!(refusal(&past, 3_600_000).contains("in the past"));
     }
 
     #[test]

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { parseMatchers, recurrenceText, weekly } from './silences';
+import { matchersText, parseMatchers, recurrenceText, weekly } from './silences';
 
 test('matchers are read as they are written elsewhere', () => {
   expect(parseMatchers('{instance="db-1", severity=~"info|warning",}')).toEqual([
@@ -10,6 +10,15 @@ test('matchers are read as they are written elsewhere', () => {
   expect(parseMatchers('a="say \\"no\\", twice"')?.[0]?.value).toBe('say "no", twice');
   expect(parseMatchers('')).toEqual([]);
   for (const wrong of ['db-1', 'a="b', 'a=="b"x', '="b"']) expect(parseMatchers(wrong)).toBeUndefined();
+});
+
+test('matchers are written as they are read', () => {
+  const all = [
+    { name: 'a', value: 'say "no"\n\\twice', isRegex: false, isEqual: true },
+    { name: 'b', value: 'x|y, z', isRegex: true, isEqual: false },
+  ];
+  expect(matchersText(all)).toBe('a="say \\"no\\"\\n\\\\twice", b!~"x|y, z"');
+  expect(parseMatchers(matchersText(all))).toEqual(all);
 });
 
 test('a window over midnight ends on the day after', () => {

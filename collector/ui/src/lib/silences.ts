@@ -26,6 +26,10 @@ export function parseMatchers(text: string): SilenceMatcher[] | undefined {
 
 export const operatorOf = (matcher: SilenceMatcher): string => `${matcher.isEqual ? '=' : '!'}${matcher.isRegex ? '~' : matcher.isEqual ? '' : '='}`;
 
+/** Matchers as one writes them. */
+export const matchersText = (matchers: readonly SilenceMatcher[]): string =>
+  matchers.map((matcher) => `${matcher.name}${operatorOf(matcher)}"${matcher.value.replace(/["\\]/g, '\\$&').replace(/\n/g, '\\n')}"`).join(', ');
+
 /** The hours from `from` to `to` on some days of each week. What goes over midnight ends on the day after. */
 export function weekly(days: readonly number[], from: string, to: string, location: string): TimeInterval[] {
   const on = (which: readonly number[], start: string, end: string): TimeInterval => ({
