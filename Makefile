@@ -11,7 +11,7 @@ PACKAGES := chromium fonts-dejavu-core prometheus prometheus-alertmanager promet
 # From PyPI, into target/.
 SCHEMATHESIS := schemathesis==4.32.5
 
-.PHONY: help demo build ui ui-check ui-test screens ui-figures node test lint check deny mutants fuzz bench bench-peers packages \
+.PHONY: help demo build pages ui ui-check ui-test screens ui-figures node test lint check deny mutants fuzz bench bench-peers packages \
 	schemathesis
 
 help: ## list what can be made
@@ -32,6 +32,9 @@ test: packages schemathesis ui ui-check lint ## everything that CI runs
 	$(CARGO) test --workspace $(FEATURES)
 	$(MAKE) --no-print-directory ui-test
 	@echo "all passed"
+
+pages: ## manual pages and completions of every program, below target/share as they stand below /usr/share
+	$(CARGO) run --quiet -p pitwatch-tests --bin pitwatch-pages -- target/share
 
 ui: $(UI)/dist/index.html ## the web interface; the next build of the collector has it in it
 

@@ -12,8 +12,10 @@
 //! - [`limits`]: what the agent itself may use.
 //! - [`exposition`]: the text format, for `once`.
 //! - [`doctor`]: what cannot be read here, and how to allow it.
+//! - [`arguments`]: the command line.
 
 pub mod apps;
+pub mod arguments;
 pub mod config;
 pub mod doctor;
 pub mod events;
