@@ -17,8 +17,9 @@ const STOCK: &str = concat!(
     include_str!("../../../packaging/rules/game.yml"),
     include_str!("../../../packaging/rules/baseline.yml"),
 );
-/// Metrics that there are only once there is trouble, or a receiver.
-const LATER: [&str; 3] = [
+/// Metrics that there are only once there is trouble, a receiver, or HTTP over TLS (see `tls`).
+const LATER: [&str; 4] = [
+    "pitwatch_collector_http_certificate_not_after_seconds",
     "pitwatch_collector_agent_series_refused_total",
     "pitwatch_collector_deliveries_waiting",
     "pitwatch_collector_delivery_failures_total",

@@ -87,6 +87,13 @@ fn the_own_authority_serves_whoever_trusts_it() {
     let backed_up = collector.command(&["backup", backup.to_str().unwrap()]).unwrap();
     assert!(backed_up.status.success(), "{backed_up:?}");
 
+    let ends = "pitwatch_collector_http_certificate_not_after_seconds > time() + 300 * 86400";
+    wait_for("the certificate's end as a metric", PATIENCE, || {
+        let answer = collector.cli(&["query", ends, "--output", "json"]).ok()?;
+        String::from_utf8_lossy(&answer.stdout).contains("pitwatch_collector_http_certificate").then_some(())
+    })
+    .unwrap();
+
     let ca = temp.path().join("ca.pem");
     let printed = collector.command(&["authority"]).unwrap();
     assert!(printed.status.success() && !printed.stdout.windows(7).any(|part| part == b"PRIVATE"), "{printed:?}");
